@@ -1,0 +1,277 @@
+//! Every Redis name that crosses a process boundary, spelled here and nowhere else.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// The prefix that lets several pipelines share one Redis; empty by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPrefix(String);
+
+/// A text that cannot be a key prefix.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error(
+    "a key prefix holds at most 128 printable ASCII characters without spaces, for example bluesky: or {{bluesky}}:"
+)]
+pub struct KeyPrefixError;
+
+/// The names that a setting may give explicitly: such a name is taken as it is, without the prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// `REDIS_STREAM_KEY`.
+    pub stream: Option<String>,
+    /// `REDIS_CURSOR_KEY`.
+    pub cursor: Option<String>,
+    /// `REDIS_CONSUMER_GROUP`.
+    pub group: Option<String>,
+}
+
+/// The resolved names of one pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    prefix: KeyPrefix,
+    stream: String,
+    cursor: String,
+    group: String,
+}
+
+/// The group of our workers, and of those they replace.
+pub const GROUP: &str = "firehose-processors";
+
+/// Another reader's group on the same stream: never touched.
+pub const FOREIGN_GROUP: &str = "osprey-consumers";
+
+/// What goes over the control channel.
+pub const CONTROL_RECONNECT: &str = "reconnect";
+
+macro_rules! keys {
+    ($($(#[$doc:meta])* $name:ident = $literal:literal;)*) => {
+        impl Keys {
+            $($(#[$doc])*
+            #[must_use]
+            pub fn $name(&self) -> String {
+                format!("{}{}", self.prefix.0, $literal)
+            })*
+
+            /// Lists every fixed name with its accessor, for the snapshot that pins them.
+            #[must_use]
+            pub fn all(&self) -> Vec<(&'static str, String)> {
+                vec![
+                    ("stream", self.stream.clone()),
+                    ("cursor", self.cursor.clone()),
+                    ("group", self.group.clone()),
+                    $((stringify!($name), self.$name()),)*
+                ]
+            }
+        }
+    };
+}
+
+keys! {
+    /// String, `EX 10`: the ingest's connection state.
+    status = "firehose:status";
+    /// String, `EX 10`: the newest broadcast events.
+    recent_events = "firehose:recent_events";
+    /// Channel: one broadcast event a message.
+    broadcast = "firehose:events:broadcast";
+    /// Hash: events applied, by kind.
+    cluster_metrics = "cluster:metrics";
+    /// Hash: rows by table.
+    record_counts = "db:record_counts";
+    /// Stream: entries that failed for good.
+    dead_letters = "firehose:dead-letters";
+    /// String, `PX`: the token of the ingest that may write.
+    ingest_lease = "firehose:ingest:lease";
+    /// String: random id of this Redis' life, also in PostgreSQL.
+    incarnation = "firehose:incarnation";
+    /// String: who owns this prefix.
+    pipeline = "firehose:pipeline";
+    /// Hash: `<worker>/<field>` to the total already added to the public hashes.
+    counts_published = "firehose:counts:published";
+    /// String: whose the cursor is.
+    ingest_source = "firehose:ingest:source";
+    /// Hash: what ingest knows beside the cursor.
+    ingest_state = "firehose:ingest:state";
+    /// Channel: what the dashboard asks of ingest.
+    ingest_control = "firehose:ingest:control";
+    /// List: messages that the API accepted.
+    pending_messages = "pending_messages";
+    /// List, at most 1,000: tracking ids queued.
+    queued_message_ids = "queued_message_ids";
+    /// List, at most 200: tracking ids persisted.
+    persisted_message_ids = "persisted_message_ids";
+    /// Integer: messages persisted.
+    total_messages = "total_messages";
+    /// Integer: message batches persisted.
+    total_batches = "total_batches";
+    /// String `"%.2f"`: messages a second over the last 10 s.
+    current_rps = "current_rps";
+    /// String: mean latency of a message batch.
+    avg_latency_ms = "avg_latency_ms";
+    /// String: 95th percentile of the latency.
+    p95_latency_ms = "p95_latency_ms";
+    /// String: 99th percentile of the latency.
+    p99_latency_ms = "p99_latency_ms";
+    /// String: messages held by the worker.
+    worker_buffer_size = "worker_buffer_size";
+    /// String: the last message batch.
+    last_batch_id = "last_batch_id";
+    /// String: its size.
+    last_batch_size = "last_batch_size";
+    /// String: its time.
+    last_batch_time = "last_batch_time";
+    /// String: its tracking ids.
+    last_persisted_ids = "last_persisted_ids";
+    /// Channel: one message batch persisted.
+    batch_notifications = "batch_notifications";
+}
+
+// === impl KeyPrefix ===
+
+impl KeyPrefix {
+    /// Makes a prefix.
+    ///
+    /// # Errors
+    /// Refuses spaces, control and non-ASCII characters, and more than 128 of them.
+    pub fn new(text: &str) -> Result<Self, KeyPrefixError> {
+        if text.len() <= 128 && text.bytes().all(|b| b.is_ascii_graphic()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(KeyPrefixError)
+        }
+    }
+
+    /// Says whether every key with this prefix falls into one hash slot of a Redis Cluster.
+    #[must_use]
+    pub fn has_hash_tag(&self) -> bool {
+        self.hash_tag().is_some()
+    }
+
+    fn hash_tag(&self) -> Option<&str> {
+        hash_tag(&self.0)
+    }
+}
+
+impl fmt::Display for KeyPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// === impl Keys ===
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self::new(KeyPrefix::default(), Names::default())
+    }
+}
+
+impl Keys {
+    /// Resolves the names of a pipeline.
+    #[must_use]
+    pub fn new(prefix: KeyPrefix, names: Names) -> Self {
+        let stream = names.stream.unwrap_or_else(|| format!("{prefix}firehose:events"));
+        let cursor = names.cursor.unwrap_or_else(|| format!("{prefix}firehose:python_cursor"));
+        let group = names.group.unwrap_or_else(|| GROUP.to_owned());
+        Self { prefix, stream, cursor, group }
+    }
+
+    /// Stream: the events.
+    #[must_use]
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// String: the last sequence number written, in decimal.
+    #[must_use]
+    pub fn cursor(&self) -> &str {
+        &self.cursor
+    }
+
+    /// The consumer group of the workers.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// Hash, `EX 90000`: events applied in one minute, by kind; `minute` counts from the epoch.
+    #[must_use]
+    pub fn activity(&self, minute: u64) -> String {
+        format!("{}firehose:activity:{minute}", self.prefix)
+    }
+
+    /// List: the messages that a worker took and has not yet committed.
+    #[must_use]
+    pub fn messages_taken(&self, worker: &str) -> String {
+        format!("{}pending_messages:taken:{worker}", self.prefix)
+    }
+
+    /// String, `PX 10000`: says that the worker holding that list lives.
+    #[must_use]
+    pub fn messages_taken_alive(&self, worker: &str) -> String {
+        format!("{}:alive", self.messages_taken(worker))
+    }
+
+    /// Names the first key that would fall outside the prefix's hash slot in a Redis Cluster, if any.
+    #[must_use]
+    pub fn outside_hash_slot(&self) -> Option<&str> {
+        let tag = self.prefix.hash_tag();
+        [&self.stream, &self.cursor].into_iter().find(|name| tag.is_none() || hash_tag(name) != tag).map(String::as_str)
+    }
+}
+
+/// The part of a key that Redis Cluster hashes alone: between the first `{` and the next `}`, unless empty.
+fn hash_tag(key: &str) -> Option<&str> {
+    let (_, rest) = key.split_once('{')?;
+    let (tag, _) = rest.split_once('}')?;
+    (!tag.is_empty()).then_some(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_literal_is_pinned() {
+        let keys = Keys::default();
+        let mut pinned: Vec<_> = keys.all().into_iter().map(|(name, key)| format!("{name} {key}")).collect();
+        pinned.push(format!("activity {}", keys.activity(29_000_000)));
+        pinned.push(format!("messages_taken {}", keys.messages_taken("w-0")));
+        pinned.push(format!("messages_taken_alive {}", keys.messages_taken_alive("w-0")));
+        pinned.push(format!("foreign_group {FOREIGN_GROUP}"));
+        pinned.push(format!("control {CONTROL_RECONNECT}"));
+        for name in [
+            crate::stream::field::TYPE,
+            crate::stream::field::DATA,
+            crate::stream::field::SEQ,
+            crate::stream::field::TRACEPARENT,
+            crate::stream::field::ORIG_ID,
+            crate::stream::field::DELIVERIES,
+            crate::stream::field::ERROR,
+            crate::stream::field::CONSUMER,
+        ] {
+            pinned.push(format!("field {name}"));
+        }
+        assert_eq!(pinned.join("\n") + "\n", include_str!("keys.snapshot"));
+    }
+
+    #[test]
+    fn a_prefix_goes_before_every_name_but_an_explicit_one() {
+        let names = Names { stream: Some("my-stream".into()), ..Names::default() };
+        let keys = Keys::new(KeyPrefix::new("{b}:").unwrap(), names);
+        assert_eq!(keys.stream(), "my-stream");
+        for (accessor, key) in keys.all() {
+            assert!(key.starts_with("{b}:") || accessor == "stream" || accessor == "group", "{accessor} {key}");
+        }
+        assert_eq!(keys.outside_hash_slot(), Some("my-stream"));
+        assert_eq!(Keys::new(KeyPrefix::new("{b}:").unwrap(), Names::default()).outside_hash_slot(), None);
+        assert_eq!(Keys::default().outside_hash_slot(), Some("firehose:events"));
+    }
+
+    #[test]
+    fn a_prefix_with_spaces_is_refused() {
+        assert!(KeyPrefix::new("a b").is_err());
+        assert!(KeyPrefix::new("ä").is_err());
+        assert!(!KeyPrefix::new("{}x:").unwrap().has_hash_tag());
+    }
+}

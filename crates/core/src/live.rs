@@ -1,0 +1,182 @@
+//! The shapes of the small keys: connection status, broadcast events, cursor source, ingest state.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Action, EventKind};
+use crate::stream::StreamId;
+use crate::time;
+
+/// How long the status and the recent events live without their writer, in seconds.
+pub const STATUS_TTL_SECONDS: u32 = 10;
+
+/// How many broadcast events are kept as recent.
+pub const RECENT_EVENTS: usize = 50;
+
+/// The value of the status key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether the relay's socket is open.
+    pub connected: bool,
+    /// The relay as configured, without path and cursor.
+    pub url: String,
+    /// The last sequence number written, in decimal.
+    #[serde(rename = "currentCursor")]
+    pub current_cursor: Option<String>,
+}
+
+/// One event as the live streams show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broadcast {
+    /// `#commit`, `#identity` or `#account`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The collection, or `com.atproto.identity`, or `com.atproto.account`.
+    pub lexicon: String,
+    /// Whose event it is.
+    pub did: String,
+    /// `create`, `update`, `delete`; `→ <handle>` or `update`; `active` or `inactive`.
+    pub action: String,
+    /// The time of day in UTC, `HH:MM:SS`.
+    pub timestamp: String,
+}
+
+/// The value of the source key: whose the cursor is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The relay's host, and port where it is not the scheme's own.
+    pub host: String,
+    /// The ID of the first entry that came from there; empty until there is one.
+    #[serde(rename = "firstId")]
+    pub first_id: String,
+}
+
+/// The head of a standby host at one moment: where a failover would begin there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Its sequence number.
+    pub seq: u64,
+    /// Its event time.
+    pub time: Timestamp,
+}
+
+/// The fields of the ingest state hash.
+pub mod state {
+    /// Event time of the cursor, RFC 3339.
+    pub const EVENT_TIME: &str = "eventTime";
+    /// `1` while ingest does not read because the stream is full, else `0`.
+    pub const PAUSED: &str = "paused";
+    /// How many possible gaps were seen.
+    pub const GAPS: &str = "gaps";
+    /// How many times a host's sequence went back.
+    pub const RESETS: &str = "resets";
+    /// How many times events are known to be lost.
+    pub const DATA_LOSS: &str = "dataLoss";
+
+    /// The field that holds the head of a standby host.
+    #[must_use]
+    pub fn standby(host: &str) -> String {
+        format!("standby:{host}")
+    }
+}
+
+/// The fields of the hash of applied events.
+pub mod cluster {
+    use crate::data::EventKind;
+
+    /// Events applied, of all kinds.
+    pub const TOTAL: &str = "totalEvents";
+    /// Entries that failed for good.
+    pub const ERRORS: &str = "errors";
+
+    /// The field that counts one kind.
+    #[must_use]
+    pub fn kind(kind: EventKind) -> &'static str {
+        kind.frame_type()
+    }
+}
+
+/// The fields of the hash of row counts, one a table.
+pub const RECORD_COUNTS: [&str; 8] =
+    ["users", "posts", "likes", "reposts", "follows", "blocks", "feed_items", "post_aggregations"];
+
+// === impl Broadcast ===
+
+impl Broadcast {
+    /// Makes the event of a commit's first op.
+    #[must_use]
+    pub fn commit(did: &str, collection: &str, action: Action, now: Timestamp) -> Self {
+        Self::new(EventKind::Commit, collection, did, action.as_str().to_owned(), now)
+    }
+
+    /// Makes the event of an identity.
+    #[must_use]
+    pub fn identity(did: &str, handle: Option<&str>, now: Timestamp) -> Self {
+        let action = handle.map_or_else(|| "update".to_owned(), |handle| format!("→ {handle}"));
+        Self::new(EventKind::Identity, "com.atproto.identity", did, action, now)
+    }
+
+    /// Makes the event of an account.
+    #[must_use]
+    pub fn account(did: &str, active: bool, now: Timestamp) -> Self {
+        let action = if active { "active" } else { "inactive" };
+        Self::new(EventKind::Account, "com.atproto.account", did, action.to_owned(), now)
+    }
+
+    fn new(kind: EventKind, lexicon: &str, did: &str, action: String, now: Timestamp) -> Self {
+        Self {
+            kind: kind.frame_type().to_owned(),
+            lexicon: lexicon.to_owned(),
+            did: did.to_owned(),
+            action,
+            timestamp: time::clock(now),
+        }
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    /// Returns the first entry's ID, once there is one.
+    #[must_use]
+    pub fn first_id(&self) -> Option<StreamId> {
+        self.first_id.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_pinned() {
+        let now = time::parse("2026-07-04T14:38:08Z").unwrap();
+        let json = |value: &Broadcast| serde_json::to_string(value).unwrap();
+        assert_eq!(
+            json(&Broadcast::commit("did:plc:a", "app.bsky.feed.like", Action::Create, now)),
+            r##"{"type":"#commit","lexicon":"app.bsky.feed.like","did":"did:plc:a","action":"create","timestamp":"14:38:08"}"##
+        );
+        assert_eq!(
+            json(&Broadcast::identity("did:plc:a", Some("a.test"), now)),
+            r##"{"type":"#identity","lexicon":"com.atproto.identity","did":"did:plc:a","action":"→ a.test","timestamp":"14:38:08"}"##
+        );
+        assert_eq!(Broadcast::identity("did:plc:a", None, now).action, "update");
+        assert_eq!(
+            json(&Broadcast::account("did:plc:a", false, now)),
+            r##"{"type":"#account","lexicon":"com.atproto.account","did":"did:plc:a","action":"inactive","timestamp":"14:38:08"}"##
+        );
+        let status = Status { connected: true, url: "wss://bsky.network".into(), current_cursor: None };
+        assert_eq!(
+            serde_json::to_string(&status).unwrap(),
+            r#"{"connected":true,"url":"wss://bsky.network","currentCursor":null}"#
+        );
+        let source = Source { host: "bsky.network".into(), first_id: "1-0".into() };
+        assert_eq!(serde_json::to_string(&source).unwrap(), r#"{"host":"bsky.network","firstId":"1-0"}"#);
+        assert_eq!(state::standby("a.test:80"), "standby:a.test:80");
+        let state = [state::EVENT_TIME, state::PAUSED, state::GAPS, state::RESETS, state::DATA_LOSS];
+        assert_eq!(state, ["eventTime", "paused", "gaps", "resets", "dataLoss"]);
+        assert_eq!((cluster::TOTAL, cluster::ERRORS), ("totalEvents", "errors"));
+        let kinds = [EventKind::Commit, EventKind::Identity, EventKind::Account];
+        assert_eq!(kinds.map(cluster::kind), ["#commit", "#identity", "#account"]);
+    }
+}

@@ -1,0 +1,294 @@
+//! The addresses of other systems: relays, Redis, PostgreSQL; none is ever printed with its password.
+
+use std::fmt;
+
+use url::Url;
+
+use super::value::Value;
+
+/// The path under which every relay and PDS serves its events.
+pub const SUBSCRIBE_REPOS: &str = "/xrpc/com.atproto.sync.subscribeRepos";
+
+/// A relay, given as a bare host, an `/xrpc` base or the full path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayUrl(Url);
+
+/// A Redis, one server or Sentinel or Cluster, with or without TLS.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl {
+    url: Url,
+    kind: RedisKind,
+}
+
+/// What stands behind a Redis address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisKind {
+    /// One server.
+    Single,
+    /// A primary that Sentinels know.
+    Sentinel,
+    /// A Redis Cluster.
+    Cluster,
+}
+
+/// A PostgreSQL database.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl(Url);
+
+// === impl RelayUrl ===
+
+impl RelayUrl {
+    /// Returns the address of the event stream, with a cursor where there is one.
+    #[must_use]
+    pub fn subscribe(&self, cursor: Option<u64>) -> Url {
+        let mut url = self.0.clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        let base =
+            base.strip_suffix(SUBSCRIBE_REPOS).or_else(|| base.strip_suffix("/xrpc")).unwrap_or(&base).to_owned();
+        url.set_path(&format!("{base}{SUBSCRIBE_REPOS}"));
+        if let Some(cursor) = cursor {
+            url.query_pairs_mut().append_pair("cursor", &cursor.to_string());
+        }
+        url
+    }
+
+    /// Returns the host, and the port where it is not the scheme's own: what a cursor belongs to.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+}
+
+impl fmt::Display for RelayUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(mask(self.0.as_str()).trim_end_matches('/'))
+    }
+}
+
+impl Value for RelayUrl {
+    const ALLOWED: &'static str =
+        "one or several relays, comma-separated, such as wss://bsky.network or ws://localhost:2583";
+
+    fn parse(text: &str) -> Option<Self> {
+        let text = match text.split_once("://") {
+            Some(("https", rest)) => format!("wss://{rest}"),
+            Some(("http", rest)) => format!("ws://{rest}"),
+            Some(_) => text.to_owned(),
+            None => format!("wss://{text}"),
+        };
+        let url = Url::parse(&text).ok()?;
+        // A cursor belongs to us; a query of somebody's own could name another one.
+        let plain = url.query().is_none() && url.fragment().is_none();
+        (matches!(url.scheme(), "ws" | "wss") && url.host_str().is_some_and(|host| !host.is_empty()) && plain)
+            .then_some(Self(url))
+    }
+
+    fn mask(text: &str) -> String {
+        mask(text)
+    }
+}
+
+// === impl RedisUrl ===
+
+impl RedisUrl {
+    /// Returns the address with its password, for the client.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.url.as_str()
+    }
+
+    /// Returns what stands behind the address.
+    #[must_use]
+    pub fn kind(&self) -> RedisKind {
+        self.kind
+    }
+
+    /// Puts an address together from host, port and password.
+    #[must_use]
+    pub fn from_parts(host: &str, port: u16, password: Option<&str>) -> Option<Self> {
+        let mut url = Url::parse("redis://localhost").ok()?;
+        url.set_host(Some(host)).ok()?;
+        url.set_port(Some(port)).ok()?;
+        url.set_password(password).ok()?;
+        Self::parse(url.as_str())
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&mask(self.url.as_str()))
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Value for RedisUrl {
+    const ALLOWED: &'static str = "redis://[user:password@]host[:port][/database], rediss:// for TLS, \
+        redis-sentinel://host:port?sentinelServiceName=name[&node=host:port], redis-cluster://host:port[?node=host:port]";
+
+    fn parse(text: &str) -> Option<Self> {
+        let url = Url::parse(text).ok()?;
+        let tls = url.scheme().strip_prefix("rediss").or_else(|| url.scheme().strip_prefix("redis"))?;
+        let service = url.query_pairs().any(|(name, value)| name == "sentinelServiceName" && !value.is_empty());
+        let kind = match tls {
+            "" if service => RedisKind::Sentinel,
+            "" => RedisKind::Single,
+            "-sentinel" if service => RedisKind::Sentinel,
+            "-cluster" => RedisKind::Cluster,
+            _ => return None,
+        };
+        let database = url.path().trim_matches('/');
+        let database_fits = database.is_empty() || (kind != RedisKind::Cluster && database.parse::<u8>().is_ok());
+        (url.host_str().is_some_and(|host| !host.is_empty()) && database_fits).then_some(Self { url, kind })
+    }
+
+    fn mask(text: &str) -> String {
+        mask(text)
+    }
+}
+
+// === impl PostgresUrl ===
+
+impl PostgresUrl {
+    /// Returns the address with its password, for the client.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&mask(self.0.as_str()))
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Value for PostgresUrl {
+    const ALLOWED: &'static str = "postgres://[user[:password]@]host[:port]/database[?sslmode=require]";
+
+    fn parse(text: &str) -> Option<Self> {
+        // Python's drivers name themselves in the scheme; they mean the same database.
+        let text = match text.split_once("://") {
+            Some(("postgresql+asyncpg" | "postgresql+psycopg" | "postgresql+psycopg2", rest)) => {
+                format!("postgresql://{rest}")
+            }
+            _ => text.to_owned(),
+        };
+        let url = Url::parse(&text).ok()?;
+        matches!(url.scheme(), "postgres" | "postgresql").then_some(Self(url))
+    }
+
+    fn mask(text: &str) -> String {
+        mask(text)
+    }
+}
+
+/// Hides what stands between `:` and `@` of an address, and every query value that names a password.
+#[must_use]
+pub fn mask(text: &str) -> String {
+    let mut masked = match text.split_once("://") {
+        Some((scheme, rest)) => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            let (authority, tail) = rest.split_at(end);
+            // A password may itself hold an @, or a slash that was not escaped: what stands before the last @ is hidden.
+            let (authority, tail) = match (authority.rsplit_once('@'), tail.rsplit_once('@')) {
+                (_, Some((_, tail))) => (format!("{}:***@", user(authority)), tail.to_owned()),
+                (Some((login, host)), None) => {
+                    let password = if login.contains(':') { ":***" } else { "" };
+                    (format!("{}{password}@{host}", user(login)), tail.to_owned())
+                }
+                (None, None) => (authority.to_owned(), tail.to_owned()),
+            };
+            format!("{scheme}://{authority}{tail}")
+        }
+        None => text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("***@{host}")),
+    };
+    if let Some((path, query)) = masked.split_once('?') {
+        let query: Vec<_> = query
+            .split('&')
+            .map(|pair| match pair.split_once('=') {
+                Some((name, _)) if name.to_ascii_lowercase().contains("password") => format!("{name}=***"),
+                _ => pair.to_owned(),
+            })
+            .collect();
+        masked = format!("{path}?{}", query.join("&"));
+    }
+    masked.chars().take(300).collect()
+}
+
+fn user(login: &str) -> &str {
+    login.split_once(':').map_or(login, |(user, _)| user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_relay_reaches_the_same_path() {
+        for form in [
+            "bsky.network",
+            "wss://bsky.network",
+            "https://bsky.network/",
+            "wss://bsky.network/xrpc",
+            "wss://bsky.network/xrpc/",
+            "wss://bsky.network/xrpc/com.atproto.sync.subscribeRepos",
+        ] {
+            let relay = RelayUrl::parse(form).unwrap();
+            assert_eq!(
+                relay.subscribe(None).as_str(),
+                "wss://bsky.network/xrpc/com.atproto.sync.subscribeRepos",
+                "{form}"
+            );
+            assert_eq!(relay.host(), "bsky.network");
+        }
+        let local = RelayUrl::parse("ws://localhost:2583/base").unwrap();
+        assert_eq!(
+            local.subscribe(Some(7)).as_str(),
+            "ws://localhost:2583/base/xrpc/com.atproto.sync.subscribeRepos?cursor=7"
+        );
+        assert_eq!(local.host(), "localhost:2583");
+        for bad in ["", "ftp://x", "wss://", "wss://x?cursor=1"] {
+            assert_eq!(RelayUrl::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn redis_addresses_are_told_apart() {
+        let kind = |text| RedisUrl::parse(text).map(|url| url.kind());
+        assert_eq!(kind("redis://localhost:6379"), Some(RedisKind::Single));
+        assert_eq!(kind("rediss://u:p@h:6380/3"), Some(RedisKind::Single));
+        assert_eq!(kind("redis-sentinel://s:26379?sentinelServiceName=main"), Some(RedisKind::Sentinel));
+        assert_eq!(kind("redis-sentinel://s:26379"), None);
+        assert_eq!(kind("rediss-cluster://a:7000?node=b:7000"), Some(RedisKind::Cluster));
+        for bad in ["http://h", "redis://", "redis://h/x", "redis://h:99999", "localhost:6379", "redis-cluster://h:1/2"]
+        {
+            assert_eq!(kind(bad), None, "{bad:?}");
+        }
+        let made = RedisUrl::from_parts("h", 1234, Some("p@/:w")).unwrap();
+        assert_eq!(made.to_string(), "redis://:***@h:1234");
+    }
+
+    #[test]
+    fn no_password_is_printed() {
+        assert_eq!(mask("redis://user:hunter2@h:1/0"), "redis://user:***@h:1/0");
+        assert_eq!(mask("postgres://u:hun/ter@2@h/db"), "postgres://u:***@h/db");
+        assert_eq!(mask("postgres://u:hun@ter2@h/db"), "postgres://u:***@h/db");
+        assert_eq!(mask("redis://h?sentinelPassword=hunter2&node=a:1"), "redis://h?sentinelPassword=***&node=a:1");
+        assert_eq!(mask("user:hunter2@host"), "***@host");
+        assert_eq!(mask("wss://bsky.network"), "wss://bsky.network");
+        assert!(!format!("{:?}", PostgresUrl::parse("postgres://u:hunter2@h/d").unwrap()).contains("hunter2"));
+        assert_eq!(PostgresUrl::parse("postgresql+asyncpg://u:p@h/d").unwrap().expose(), "postgresql://u:p@h/d");
+    }
+}

@@ -1,0 +1,214 @@
+//! Where a setting's text comes from: flags before environment before file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value as Json;
+use thiserror::Error;
+
+/// The texts of all settings, from every source, not yet read.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    flags: BTreeMap<String, String>,
+    environment: BTreeMap<String, String>,
+    file: BTreeMap<String, String>,
+    file_name: String,
+}
+
+/// Where a text came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag of the command line.
+    Flag,
+    /// A variable of the environment, by name.
+    Environment(String),
+    /// The settings file, by name.
+    File(String),
+    /// Nobody set it.
+    Default,
+}
+
+/// Why a settings file cannot be read.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// The text is not YAML.
+    #[error("settings file {name} is not yaml: {reason}")]
+    Yaml {
+        /// The file's name.
+        name: String,
+        /// What the parser found, without an excerpt: the file may hold a password.
+        reason: String,
+    },
+    /// The top is not a mapping of sections.
+    #[error("settings file {name}: {path} must be a mapping, a list of plain values, or a plain value")]
+    Shape {
+        /// The file's name.
+        name: String,
+        /// The path of the value.
+        path: String,
+    },
+}
+
+// === impl Layers ===
+
+impl Layers {
+    /// Takes the variables of an environment; empty ones count as not set.
+    #[must_use]
+    pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.environment
+            .extend(variables.into_iter().filter(|(name, value)| !value.is_empty() && !is_service_link(name, value)));
+        self
+    }
+
+    /// Takes one flag, by the setting's path.
+    #[must_use]
+    pub fn flag(mut self, path: &str, value: impl Into<String>) -> Self {
+        self.flags.insert(path.to_owned(), value.into());
+        self
+    }
+
+    /// Takes the text of a settings file.
+    ///
+    /// # Errors
+    /// The text is not YAML, or not a mapping of sections.
+    pub fn file(mut self, name: &str, yaml: &str) -> Result<Self, FileError> {
+        name.clone_into(&mut self.file_name);
+        let tree: Json = serde_saphyr::from_str(yaml).map_err(|error| FileError::Yaml {
+            name: name.to_owned(),
+            reason: error.location().map_or_else(
+                || "see its syntax".to_owned(),
+                |place| format!("line {}, column {}", place.line(), place.column()),
+            ),
+        })?;
+        match tree {
+            Json::Null => {}
+            tree @ Json::Object(_) => self.flatten(String::new(), tree)?,
+            _ => return Err(FileError::Shape { name: name.to_owned(), path: "the top".to_owned() }),
+        }
+        Ok(self)
+    }
+
+    /// Finds the text of a setting. Ours (`PENSTOCK_…`) goes before the older name of the environment.
+    pub(super) fn find(&self, path: &str, older_name: Option<&str>) -> Option<(&str, Origin)> {
+        if let Some(value) = self.flags.get(path) {
+            return Some((value, Origin::Flag));
+        }
+        let ours = environment_name(path);
+        for name in [Some(ours.as_str()), older_name].into_iter().flatten() {
+            if let Some(value) = self.environment.get(name) {
+                return Some((value, Origin::Environment(name.to_owned())));
+            }
+        }
+        self.file.get(path).map(|value| (value.as_str(), Origin::File(self.file_name.clone())))
+    }
+
+    /// Lists what the file and the flags name, to be held against what there is.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&str, Origin)> {
+        let file = self.file.keys().map(|path| (path.as_str(), Origin::File(self.file_name.clone())));
+        self.flags.keys().map(|path| (path.as_str(), Origin::Flag)).chain(file)
+    }
+
+    fn flatten(&mut self, path: String, value: Json) -> Result<(), FileError> {
+        let scalar = |value: &Json| match value {
+            Json::String(text) => Some(text.clone()),
+            Json::Bool(_) | Json::Number(_) => Some(value.to_string()),
+            _ => None,
+        };
+        match value {
+            Json::Null => {}
+            Json::Object(map) => {
+                for (key, value) in map {
+                    let path = if path.is_empty() { key } else { format!("{path}.{key}") };
+                    self.flatten(path, value)?;
+                }
+            }
+            Json::Array(items) => {
+                let items: Option<Vec<_>> = items.iter().map(scalar).collect();
+                let items =
+                    items.ok_or_else(|| FileError::Shape { name: self.file_name.clone(), path: path.clone() })?;
+                self.file.insert(path, items.join(","));
+            }
+            value => {
+                self.file.insert(path, scalar(&value).unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Environment(name) => f.write_str(name),
+            Self::File(name) => f.write_str(name),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// Returns the name of a setting's variable: `ingest.batchEvents` is `PENSTOCK_INGEST_BATCH_EVENTS`.
+#[must_use]
+pub fn environment_name(path: &str) -> String {
+    let mut name = String::from("PENSTOCK_");
+    for character in path.chars() {
+        match character {
+            '.' => name.push('_'),
+            _ => {
+                if character.is_ascii_uppercase() {
+                    name.push('_');
+                }
+                name.push(character.to_ascii_uppercase());
+            }
+        }
+    }
+    name
+}
+
+/// Kubernetes puts `REDIS_PORT=tcp://10.0.0.1:6379` into every pod beside a Service that is called redis.
+fn is_service_link(name: &str, value: &str) -> bool {
+    name.ends_with("_PORT") && (value.starts_with("tcp://") || value.starts_with("udp://"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_go_before_environment_before_file() {
+        let layers =
+            Layers::default().file("s.yaml", "redis: {url: from-file, keyPrefix: p}\nlist: {a: [1, x]}").unwrap();
+        assert_eq!(layers.find("redis.url", None), Some(("from-file", Origin::File("s.yaml".into()))));
+        assert_eq!(layers.find("list.a", None).unwrap().0, "1,x");
+        let layers = layers.environment([("REDIS_URL".to_owned(), "from-env".to_owned())]);
+        assert_eq!(layers.find("redis.url", Some("REDIS_URL")).unwrap().0, "from-env");
+        let layers = layers.environment([("PENSTOCK_REDIS_URL".to_owned(), "ours".to_owned())]);
+        assert_eq!(layers.find("redis.url", Some("REDIS_URL")).unwrap().0, "ours");
+        let layers = layers.flag("redis.url", "from-flag");
+        assert_eq!(layers.find("redis.url", Some("REDIS_URL")), Some(("from-flag", Origin::Flag)));
+    }
+
+    #[test]
+    fn what_kubernetes_injects_is_no_setting() {
+        let layers = Layers::default().environment([
+            ("REDIS_PORT".to_owned(), "tcp://10.96.0.5:6379".to_owned()),
+            ("REDIS_HOST".to_owned(), String::new()),
+        ]);
+        assert_eq!(layers.find("redis.port", Some("REDIS_PORT")), None);
+        assert_eq!(layers.find("redis.host", Some("REDIS_HOST")), None);
+    }
+
+    #[test]
+    fn a_broken_file_is_named_without_its_text() {
+        let error = Layers::default().file("s.yaml", "redis: {url: 'redis://:hunter2@h").unwrap_err().to_string();
+        assert!(error.contains("s.yaml") && !error.contains("hunter2"), "{error}");
+        assert!(Layers::default().file("s.yaml", "- a").is_err());
+        assert!(Layers::default().file("s.yaml", "a: [{b: 1}]").is_err());
+        assert!(Layers::default().file("s.yaml", "").is_ok());
+    }
+
+    #[test]
+    fn variable_names_follow_the_path() {
+        assert_eq!(environment_name("ingest.batchEvents"), "PENSTOCK_INGEST_BATCH_EVENTS");
+    }
+}

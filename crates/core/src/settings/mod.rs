@@ -1,0 +1,449 @@
+//! The settings of a pipeline: one typed tree from flags, environment and a YAML file.
+
+mod address;
+mod layers;
+mod section;
+mod value;
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use thiserror::Error;
+
+pub use address::{PostgresUrl, RedisKind, RedisUrl, RelayUrl, SUBSCRIBE_REPOS, mask};
+pub use layers::{FileError, Layers, Origin, environment_name};
+pub use section::Field;
+pub use value::{LogFormat, Percent, Secret, Start, Value};
+
+use crate::keys::{KeyPrefix, Keys, Names};
+use section::settings;
+
+settings! {
+    /// The relay that is read.
+    pub struct Relay in "relay" {
+        /// The relays, comma-separated: the first is read, the others stand by. A bare host, an `/xrpc` base or the full path.
+        urls "urls": Vec<RelayUrl> = "wss://bsky.network", env "RELAY_URL";
+        /// Where to start when there is neither cursor nor checkpoint.
+        start "start": Start = "live";
+        /// How long the relay may send no event before the connection counts as dead.
+        data_timeout "dataTimeout": Duration = "30s", from "50ms" to "1h";
+        /// How often a ping is sent.
+        ping_interval "pingInterval": Duration = "30s", from "50ms" to "1h";
+        /// How long connecting may take.
+        connect_timeout "connectTimeout": Duration = "10s", from "50ms" to "5m";
+        /// The first pause after a failure; it doubles from there, with full jitter.
+        backoff_min "backoffMin": Duration = "1s", from "1ms" to "5m";
+        /// The longest pause after a failure.
+        backoff_max "backoffMax": Duration = "30s", from "1ms" to "1h";
+        /// How long events must have come before the pauses start again from the first.
+        healthy_after "healthyAfter": Duration = "60s", from "10ms" to "1h";
+        /// After how many failures in a row the next relay is read.
+        failover_after "failoverAfter": NonZeroU32 = "3", from "1" to "1000";
+        /// How often the head of each relay that stands by is sampled.
+        standby_interval "standbyInterval": Duration = "60s", from "100ms" to "1h";
+    }
+}
+
+settings! {
+    /// The Redis that holds the stream, and the names in it.
+    pub struct Redis in "redis" {
+        /// The address; goes before host, port and password.
+        url "url": Option<RedisUrl> = none, env "REDIS_URL";
+        /// The host, where no address is given.
+        host "host": String = "localhost", env "REDIS_HOST";
+        /// The port, where no address is given.
+        port "port": u16 = "6379", env "REDIS_PORT", from "1" to "65535";
+        /// The password, where no address is given.
+        password "password": Option<Secret> = none, env "REDIS_PASSWORD";
+        /// What goes before every key and channel; in Redis Cluster with a hash tag, such as `{bluesky}:`.
+        key_prefix "keyPrefix": Option<String> = none;
+        /// The stream's name, taken as it is. Default: prefix and `firehose:events`.
+        stream_key "streamKey": Option<String> = none, env "REDIS_STREAM_KEY";
+        /// The cursor's name, taken as it is. Default: prefix and `firehose:python_cursor`.
+        cursor_key "cursorKey": Option<String> = none, env "REDIS_CURSOR_KEY";
+        /// The consumer group of the workers. Default: `firehose-processors`.
+        group "group": Option<String> = none, env "REDIS_CONSUMER_GROUP";
+        /// The cap of the stream, in entries, from which the watermarks are counted.
+        max_stream_len "maxStreamLen": u64 = "500000", env "REDIS_MAX_STREAM_LEN", from "10" to "1000000000";
+        /// How long a command may take before its connection counts as dead.
+        command_timeout "commandTimeout": Duration = "5s", from "50ms" to "5m";
+        /// Whether to start although Redis may evict keys. It would lose events: only for a Redis that is about to change.
+        allow_eviction "allowEviction": bool = "false";
+    }
+}
+
+settings! {
+    /// The PostgreSQL that is written.
+    pub struct Postgres in "postgres" {
+        /// The address of the database.
+        url "url": Option<PostgresUrl> = none, env "DATABASE_URL";
+        /// How many connections a process holds at most.
+        pool_size "poolSize": NonZeroU32 = "8", env "DB_POOL_SIZE", from "2" to "500";
+        /// How long one statement may take.
+        statement_timeout "statementTimeout": Duration = "60s", from "100ms" to "1h";
+    }
+}
+
+settings! {
+    /// How events get from the relay into the stream.
+    pub struct Ingest in "ingest" {
+        /// The most entries of one batch.
+        batch_events "batchEvents": usize = "500", from "1" to "5000";
+        /// The most bytes of one batch.
+        batch_bytes "batchBytes": usize = "2000000", from "1000" to "50000000";
+        /// How long an event waits for others of its batch.
+        batch_delay "batchDelay": Duration = "1ms", from "0ms" to "10s";
+        /// How many batches may be on their way to Redis at once.
+        batches_in_flight "batchesInFlight": usize = "4", from "1" to "64";
+        /// The most bytes of frames received and not yet written.
+        buffer_bytes "bufferBytes": usize = "8000000", from "6000000" to "1000000000";
+        /// How long the lease of the one writer lasts without renewal.
+        lease_time "leaseTime": Duration = "6s", from "100ms" to "5m";
+        /// How often the stream is trimmed and the watermarks are checked.
+        trim_interval "trimInterval": Duration = "1s", from "10ms" to "1m";
+        /// At which share of the stream's cap, or of Redis' memory, reading stops.
+        high_watermark "highWatermark": Percent = "80%";
+        /// Below which share reading goes on.
+        low_watermark "lowWatermark": Percent = "50%";
+        /// How long another group that shows no sign of life still holds its entries.
+        foreign_group_hold "foreignGroupHold": Duration = "1h", from "100ms" to "30d";
+        /// How often status and recent events are written on a quiet relay.
+        status_interval "statusInterval": Duration = "5s", from "50ms" to "9s";
+        /// The most live events a second that are broadcast; above it they are sampled.
+        broadcast_rate "broadcastRate": NonZeroU32 = "2000", from "1" to "1000000";
+    }
+}
+
+settings! {
+    /// How entries get from the stream into PostgreSQL.
+    pub struct Worker in "worker" {
+        /// The consumer's name, one per process. Default: host name and process id.
+        consumer_id "consumerId": Option<String> = none, env "CONSUMER_ID";
+        /// The most entries of one batch.
+        batch_size "batchSize": usize = "1000", from "1" to "10000";
+        /// How long an entry waits for others of its batch.
+        batch_delay "batchDelay": Duration = "50ms", from "1ms" to "10s";
+        /// After how long without a sign of life an entry is taken from its consumer.
+        claim_time "claimTime": Duration = "60s", from "50ms" to "1h";
+        /// How often counters are published.
+        publish_interval "publishInterval": Duration = "500ms", from "10ms" to "1m";
+        /// The first pause before a failed transaction is tried again; it doubles from there, with full jitter.
+        retry_min "retryMin": Duration = "50ms", from "1ms" to "1m";
+        /// The longest pause before a failed transaction is tried again.
+        retry_max "retryMax": Duration = "10s", from "1ms" to "10m";
+        /// How many times an entry may be the only one at hand when its process died before it is given up.
+        crash_limit "crashLimit": u64 = "3", from "1" to "100";
+        /// How long the traces of deletes are kept at least: the relay's replay window.
+        tombstone_retention "tombstoneRetention": Duration = "72h", from "1s" to "365d";
+        /// The most rows of a deleted account that one transaction removes.
+        delete_batch "deleteBatch": u32 = "1000", from "1" to "100000";
+        /// Whether the text search columns of users and posts are filled.
+        search_vector "searchVector": bool = "false";
+    }
+}
+
+settings! {
+    /// The dashboard's HTTP service.
+    pub struct Dashboard in "dashboard" {
+        /// The address it serves on.
+        address "address": SocketAddr = "0.0.0.0:8000", env "DASHBOARD_ADDRESS";
+        /// Further addresses, comma-separated.
+        extra_addresses "extraAddresses": Vec<SocketAddr> = "";
+        /// The origins that may call from a browser, comma-separated.
+        allowed_origins "allowedOrigins": Vec<String> = "http://localhost:3000";
+        /// How often the live streams carry the metrics.
+        metrics_interval "metricsInterval": Duration = "2s", from "50ms" to "1m";
+        /// How many events a live client may be behind before it is cut.
+        client_buffer "clientBuffer": usize = "256", from "16" to "100000";
+    }
+}
+
+settings! {
+    /// Logs and the admin server.
+    pub struct Telemetry in "telemetry" {
+        /// The address of `/healthz`, `/readyz` and `/metrics`.
+        admin_address "adminAddress": SocketAddr = "0.0.0.0:9464", env "ADMIN_ADDRESS";
+        /// The least level that is logged, or a filter such as `info,penstock_ingest=debug`.
+        log_level "logLevel": String = "info", env "LOG_LEVEL";
+        /// How log lines look.
+        log_format "logFormat": LogFormat = "auto";
+        /// How often a summary line is logged; 0s for never.
+        summary_interval "summaryInterval": Duration = "10s", from "0s" to "1d";
+    }
+}
+
+settings! {
+    /// The pipeline as a whole.
+    pub struct Pipeline in "pipeline" {
+        /// Whose the Redis prefix is: `namespace/name` in a cluster.
+        name "name": String = "default";
+    }
+}
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The relay.
+    pub relay: Relay,
+    /// Redis; `url` is always there once loaded.
+    pub redis: Redis,
+    /// PostgreSQL.
+    pub postgres: Postgres,
+    /// Ingest.
+    pub ingest: Ingest,
+    /// Worker.
+    pub worker: Worker,
+    /// Dashboard.
+    pub dashboard: Dashboard,
+    /// Telemetry.
+    pub telemetry: Telemetry,
+    /// Pipeline.
+    pub pipeline: Pipeline,
+    /// The resolved names in Redis.
+    pub keys: Keys,
+    /// The resolved address of Redis.
+    pub redis_url: RedisUrl,
+}
+
+/// One setting that is wrong.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{field} ({origin}): {value:?} is not allowed; allowed: {allowed}")]
+pub struct SettingError {
+    /// The setting's path.
+    pub field: String,
+    /// Where the value came from.
+    pub origin: Origin,
+    /// The value, secrets masked.
+    pub value: String,
+    /// What is allowed.
+    pub allowed: String,
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsError(pub Vec<SettingError>);
+
+// === impl Settings ===
+
+impl Settings {
+    /// Reads and checks all settings.
+    ///
+    /// # Errors
+    /// Lists every setting that is wrong, with where it came from and what is allowed.
+    pub fn load(layers: &Layers) -> Result<Self, SettingsError> {
+        let mut errors = unknown(layers);
+        let sections = (
+            Relay::load(layers, &mut errors),
+            Redis::load(layers, &mut errors),
+            Postgres::load(layers, &mut errors),
+            Ingest::load(layers, &mut errors),
+            Worker::load(layers, &mut errors),
+            Dashboard::load(layers, &mut errors),
+            Telemetry::load(layers, &mut errors),
+            Pipeline::load(layers, &mut errors),
+        );
+        let (
+            Some(relay),
+            Some(redis),
+            Some(postgres),
+            Some(ingest),
+            Some(worker),
+            Some(dashboard),
+            Some(telemetry),
+            Some(pipeline),
+        ) = sections
+        else {
+            return Err(SettingsError(errors));
+        };
+        let mut refuse = |field: &str, value: String, allowed: &str| {
+            let origin = layers.find(field, None).map_or(Origin::Default, |(_, origin)| origin);
+            errors.push(SettingError { field: field.to_owned(), origin, value, allowed: allowed.to_owned() });
+        };
+        if relay.urls.is_empty() {
+            refuse("relay.urls", String::new(), RelayUrl::ALLOWED);
+        }
+        if relay.backoff_min > relay.backoff_max {
+            refuse("relay.backoffMin", format!("{:?}", relay.backoff_min), "at most relay.backoffMax");
+        }
+        if worker.retry_min > worker.retry_max {
+            refuse("worker.retryMin", format!("{:?}", worker.retry_min), "at most worker.retryMax");
+        }
+        if ingest.low_watermark >= ingest.high_watermark {
+            refuse("ingest.lowWatermark", ingest.low_watermark.to_string(), "less than ingest.highWatermark");
+        }
+        let prefix = KeyPrefix::new(redis.key_prefix.as_deref().unwrap_or_default()).unwrap_or_else(|error| {
+            refuse("redis.keyPrefix", redis.key_prefix.clone().unwrap_or_default(), &error.to_string());
+            KeyPrefix::default()
+        });
+        let names =
+            Names { stream: redis.stream_key.clone(), cursor: redis.cursor_key.clone(), group: redis.group.clone() };
+        let keys = Keys::new(prefix, names);
+        let redis_url = redis
+            .url
+            .clone()
+            .or_else(|| RedisUrl::from_parts(&redis.host, redis.port, redis.password.as_ref().map(Secret::expose)));
+        let Some(redis_url) = redis_url else {
+            refuse("redis.host", redis.host.clone(), "a host name or an IP address");
+            return Err(SettingsError(errors));
+        };
+        if redis_url.kind() == RedisKind::Cluster
+            && let Some(key) = keys.outside_hash_slot()
+        {
+            let why = "in Redis Cluster all keys of a pipeline must share a slot, because a batch writes them in one script: \
+                set redis.keyPrefix with a hash tag, such as {bluesky}:, and explicit names with the same tag";
+            refuse("redis.keyPrefix", key.to_owned(), why);
+        }
+        if !errors.is_empty() {
+            return Err(SettingsError(errors));
+        }
+        Ok(Self { relay, redis, postgres, ingest, worker, dashboard, telemetry, pipeline, keys, redis_url })
+    }
+
+    /// Lists every setting there is, for documentation.
+    #[must_use]
+    pub fn catalog() -> Vec<Field> {
+        let sections = [
+            Relay::fields(),
+            Redis::fields(),
+            Postgres::fields(),
+            Ingest::fields(),
+            Worker::fields(),
+            Dashboard::fields(),
+            Telemetry::fields(),
+            Pipeline::fields(),
+        ];
+        sections.into_iter().flatten().collect()
+    }
+}
+
+impl std::fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+fn unknown(layers: &Layers) -> Vec<SettingError> {
+    let catalog = Settings::catalog();
+    let known: Vec<_> = catalog.iter().map(|field| field.path).collect();
+    layers
+        .named()
+        .filter(|(path, _)| !known.contains(path))
+        .map(|(path, origin)| SettingError {
+            field: path.to_owned(),
+            origin,
+            value: String::new(),
+            allowed: format!("a setting that exists; nearest: {}", nearest(path, &known)),
+        })
+        .collect()
+}
+
+/// Finds the name that shares the longest beginning and end with what was written.
+fn nearest<'a>(path: &str, known: &[&'a str]) -> &'a str {
+    let alike = |other: &str| {
+        let same = |(a, b): &(char, char)| a.eq_ignore_ascii_case(b);
+        path.chars().zip(other.chars()).take_while(same).count()
+            + path.chars().rev().zip(other.chars().rev()).take_while(same).count()
+    };
+    known.iter().copied().max_by_key(|other| alike(other)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Layers {
+        Layers::default().environment(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_system_before() {
+        let settings = Settings::load(&Layers::default()).unwrap();
+        assert_eq!(settings.relay.urls[0].to_string(), "wss://bsky.network");
+        assert_eq!(settings.redis_url.expose(), "redis://localhost:6379");
+        assert_eq!(settings.redis.max_stream_len, 500_000);
+        assert_eq!(settings.dashboard.address.port(), 8000);
+        assert_eq!(settings.keys, Keys::default());
+    }
+
+    #[test]
+    fn every_name_of_the_system_before_works_as_it_is() {
+        let settings = Settings::load(&environment(&[
+            ("RELAY_URL", "relay1.example, wss://relay2.example/xrpc"),
+            ("REDIS_URL", "redis://:p@r:1"),
+            ("REDIS_HOST", "ignored"),
+            ("REDIS_STREAM_KEY", "s"),
+            ("REDIS_CURSOR_KEY", "c"),
+            ("REDIS_MAX_STREAM_LEN", "1000"),
+            ("REDIS_CONSUMER_GROUP", "g"),
+            ("CONSUMER_ID", "w-0"),
+            ("DATABASE_URL", "postgresql://u:p@h/d"),
+            ("DB_POOL_SIZE", "20"),
+            ("LOG_LEVEL", "WARNING"),
+            ("ADMIN_ADDRESS", "127.0.0.1:0"),
+            ("DASHBOARD_ADDRESS", "localhost:0"),
+        ]))
+        .unwrap();
+        let hosts: Vec<_> = settings.relay.urls.iter().map(RelayUrl::host).collect();
+        assert_eq!(hosts, ["relay1.example", "relay2.example"]);
+        assert_eq!(settings.redis_url.to_string(), "redis://:***@r:1");
+        assert_eq!((settings.keys.stream(), settings.keys.cursor(), settings.keys.group()), ("s", "c", "g"));
+        assert_eq!(settings.redis.max_stream_len, 1000);
+        assert_eq!(settings.worker.consumer_id.as_deref(), Some("w-0"));
+        assert_eq!(settings.postgres.pool_size.get(), 20);
+        assert_eq!(settings.telemetry.log_level, "WARNING");
+        assert_eq!((settings.telemetry.admin_address.port(), settings.dashboard.address.port()), (0, 0));
+        let parts = [("REDIS_HOST", "h"), ("REDIS_PORT", "7"), ("REDIS_PASSWORD", "secret")];
+        assert_eq!(Settings::load(&environment(&parts)).unwrap().redis_url.expose(), "redis://:secret@h:7");
+    }
+
+    #[test]
+    fn a_bad_value_names_field_source_value_and_what_is_allowed() {
+        let said = |variables: &[(&str, &str)]| Settings::load(&environment(variables)).unwrap_err().to_string();
+        assert_eq!(
+            said(&[("DB_POOL_SIZE", "many")]),
+            "postgres.poolSize (DB_POOL_SIZE): \"many\" is not allowed; allowed: a whole number above 0, 2 to 500"
+        );
+        let redis = said(&[("REDIS_URL", "http://u:hunter2@h")]);
+        assert!(redis.starts_with("redis.url (REDIS_URL): \"http://u:***@h\" is not allowed"), "{redis}");
+        let both = said(&[("DB_POOL_SIZE", "501"), ("RELAY_URL", "ftp://x")]);
+        assert_eq!(both.lines().count(), 2, "{both}");
+        let low = said(&[("PENSTOCK_INGEST_LOW_WATERMARK", "90%")]);
+        assert!(low.contains("ingest.lowWatermark") && low.contains("less than ingest.highWatermark"), "{low}");
+    }
+
+    #[test]
+    fn a_setting_that_does_not_exist_is_refused_with_the_nearest_name() {
+        let layers = Layers::default().file("s.yaml", "ingest: {batchEvent: 5}").unwrap();
+        let error = Settings::load(&layers).unwrap_err().to_string();
+        assert!(
+            error.contains("ingest.batchEvent (s.yaml)") && error.contains("nearest: ingest.batchEvents"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn cluster_needs_a_hash_tag() {
+        let cluster = [("REDIS_URL", "redis-cluster://a:7000")];
+        let error = Settings::load(&environment(&cluster)).unwrap_err().to_string();
+        assert!(error.contains("redis.keyPrefix") && error.contains("{bluesky}:"), "{error}");
+        let layers = environment(&cluster).flag("redis.keyPrefix", "{b}:");
+        assert!(Settings::load(&layers).is_ok());
+    }
+
+    #[test]
+    fn every_default_is_itself_allowed_and_documented() {
+        for field in Settings::catalog() {
+            assert!(!field.doc.is_empty(), "{}", field.path);
+        }
+        assert!(Settings::load(&Layers::default()).is_ok());
+    }
+}

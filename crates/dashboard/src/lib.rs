@@ -1,0 +1,1 @@
+//! The HTTP API, the live streams and the page.

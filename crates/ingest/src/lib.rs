@@ -1,0 +1,1 @@
+//! Reads a relay and writes the Redis stream.

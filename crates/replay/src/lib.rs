@@ -1,0 +1,1 @@
+//! A relay that serves a recording, for tests, benchmarks and a laptop.

@@ -1,0 +1,272 @@
+//! One recorded frame, read for what a rewriting must change.
+
+use bytes::Bytes;
+use data_encoding::{Encoding, Specification};
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
+use sha2::{Digest as _, Sha256};
+
+use crate::cbor::{self, Item, Kind};
+use crate::error::Malformed;
+
+/// A SHA-256 digest: what of a CID a rewriting changes.
+pub(crate) type Digest = [u8; 32];
+
+/// A value that differs from loop to loop but keeps its width.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Value {
+    /// A repo's DID.
+    Did(Box<[u8]>),
+    /// A revision, as the integer behind its 13 characters.
+    Tid(u64),
+    /// The first 19 characters of a datetime, as seconds since 1970.
+    Second(i64),
+    /// The digest inside a binary CID.
+    Digest(Digest),
+    /// A CID as text, as a strongRef has it.
+    CidText(Digest),
+}
+
+/// Says that `value` stands at a place of the frame.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    pub(crate) at: usize,
+    pub(crate) value: Value,
+}
+
+/// What stands in a place whose width may change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hole {
+    Seq,
+    Handle(Box<str>),
+}
+
+/// One frame's findings, each list in the order of the bytes.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) seq: u64,
+    /// When it happened, seconds since 1970; `None` where unreadable.
+    pub(crate) second: Option<i64>,
+    pub(crate) marks: Vec<Mark>,
+    pub(crate) holes: Vec<(std::ops::Range<usize>, Hole)>,
+    /// The DAG-CBOR blocks: digest and place.
+    pub(crate) blocks: Vec<(Digest, std::ops::Range<usize>)>,
+}
+
+/// The DIDs that a recording is about.
+#[derive(Debug, Default)]
+pub(crate) struct Dids {
+    known: std::collections::HashSet<Box<[u8]>>,
+    /// Their lengths, longest first.
+    lengths: Vec<usize>,
+}
+
+const CID_BYTES: usize = 36;
+const CID_TEXT: usize = 59;
+const TID_ALPHABET: &str = "234567abcdefghijklmnopqrstuvwxyz";
+const TID_CHARS: usize = 13;
+/// Times from 1970 to 2200 are moved; others are somebody's joke, and stay.
+const MOVABLE: std::ops::Range<i64> = 0..7_258_118_400;
+
+/// Finds the DIDs of the repos in all frames.
+pub(crate) fn dids(frames: &[Bytes]) -> Result<Dids, (usize, Malformed)> {
+    let mut dids = Dids::default();
+    for (n, frame) in frames.iter().enumerate() {
+        let mut found = |item: Item<'_>| {
+            let did = &frame[item.at..item.end];
+            if item.depth == 1
+                && matches!(item.key, b"repo" | b"did")
+                && item.kind == Kind::Text
+                && dids.known.insert(did.into())
+            {
+                dids.lengths.push(did.len());
+            }
+            Ok(())
+        };
+        cbor::walk(frame, 0, &mut |_| Ok(()))
+            .and_then(|body| cbor::walk(frame, body, &mut found))
+            .map_err(|malformed| (n, malformed))?;
+    }
+    dids.lengths.sort_unstable_by(|a, b| b.cmp(a));
+    dids.lengths.dedup();
+    Ok(dids)
+}
+
+/// Parses one frame, checking every block's hash.
+pub(crate) fn parse(frame: &Bytes, dids: &Dids) -> Result<Parsed, Malformed> {
+    let mut parsed =
+        Parsed { seq: 0, second: None, marks: Vec::new(), holes: Vec::new(), blocks: Vec::new() };
+    let body = cbor::walk(frame, 0, &mut |_| Ok(()))?;
+    let mut seq = None;
+    let end = cbor::walk(frame, body, &mut |item| {
+        let content = &frame[item.at..item.end];
+        match (item.depth, item.key, item.kind) {
+            (1, b"seq", Kind::Unsigned(n)) => {
+                seq = Some(n);
+                parsed.holes.push((item.head..item.end, Hole::Seq));
+            }
+            (1, b"handle", Kind::Text) => {
+                let handle = str::from_utf8(content).map_err(|_| Malformed::Cbor { at: item.at })?;
+                parsed.holes.push((item.head..item.end, Hole::Handle(handle.into())));
+            }
+            (1, b"time", Kind::Text) => {
+                parsed.second = second(content);
+                mark_second(content, item.at, &mut parsed.marks);
+            }
+            (1, b"rev" | b"since", Kind::Text) => mark_tid(content, item.at, &mut parsed.marks),
+            (1, b"blocks", Kind::Bytes) => parsed.car(frame, item.at..item.end, dids)?,
+            // A record key in a path is also a key of the tree, whose shape hangs on it: paths stay.
+            (_, b"path", Kind::Text) => {}
+            _ => mark_common(&item, content, dids, &mut parsed.marks),
+        }
+        Ok(())
+    })?;
+    if end != frame.len() {
+        return Err(Malformed::Cbor { at: end });
+    }
+    parsed.seq = seq.ok_or(Malformed::NoSeq)?;
+    Ok(parsed)
+}
+
+impl Parsed {
+    fn car(&mut self, frame: &Bytes, car: std::ops::Range<usize>, dids: &Dids) -> Result<(), Malformed> {
+        let bytes = &frame[..car.end];
+        if car.is_empty() {
+            return Ok(());
+        }
+        let (header, at) = section(bytes, car.start)?;
+        cbor::walk(&bytes[..header.end], header.start, &mut |item| {
+            mark_common(&item, &bytes[item.at..item.end], dids, &mut self.marks);
+            Ok(())
+        })?;
+        let mut next = at;
+        while next < car.end {
+            let (block, end) = section(bytes, next)?;
+            let malformed = Malformed::Car { at: block.start };
+            let data = block.start + CID_BYTES;
+            let cid = bytes.get(block.start..data.min(block.end)).ok_or(malformed)?;
+            let (codec, digest) = cid_digest(cid).ok_or(malformed)?;
+            if Sha256::digest(&bytes[data..block.end])[..] != digest {
+                return Err(Malformed::Hash { at: data });
+            }
+            self.marks.push(Mark { at: data - digest.len(), value: Value::Digest(digest) });
+            if codec == DAG_CBOR {
+                self.block(bytes, data..block.end, dids)?;
+                self.blocks.push((digest, data..block.end));
+            }
+            next = end;
+        }
+        Ok(())
+    }
+
+    // What is marked in a block hangs on its content alone, so that one CID stays one CID wherever it turns up.
+    fn block(&mut self, bytes: &[u8], block: std::ops::Range<usize>, dids: &Dids) -> Result<(), Malformed> {
+        let (mut rev, mut signed) = (None, false);
+        let marks = &mut self.marks;
+        let end = cbor::walk(&bytes[..block.end], block.start, &mut |item| {
+            let content = &bytes[item.at..item.end];
+            match (item.depth, item.key, item.kind) {
+                (1, b"rev", Kind::Text) => rev = Some((content, item.at)),
+                (1, b"sig", Kind::Bytes) => signed = true,
+                (_, b"createdAt", Kind::Text) => mark_second(content, item.at, marks),
+                _ => mark_common(&item, content, dids, marks),
+            }
+            Ok(())
+        })?;
+        if end != block.end {
+            return Err(Malformed::Cbor { at: end });
+        }
+        if let (Some((rev, at)), true) = (rev, signed) {
+            mark_tid(rev, at, marks);
+            marks.sort_by_key(|mark| mark.at);
+        }
+        Ok(())
+    }
+}
+
+fn mark_common(item: &Item<'_>, content: &[u8], dids: &Dids, marks: &mut Vec<Mark>) {
+    match item.kind {
+        Kind::Link => {
+            if let Some((_, digest)) = cid_digest(content) {
+                marks.push(Mark { at: item.end - digest.len(), value: Value::Digest(digest) });
+            }
+        }
+        Kind::Text => match cid_of_text(content) {
+            Some(digest) => marks.push(Mark { at: item.at, value: Value::CidText(digest) }),
+            None => dids.mark(content, item.at, marks),
+        },
+        Kind::Bytes | Kind::Unsigned(_) => {}
+    }
+}
+
+fn mark_tid(text: &[u8], at: usize, marks: &mut Vec<Mark>) {
+    if let Some(tid) = tid_of_text(text) {
+        marks.push(Mark { at, value: Value::Tid(tid) });
+    }
+}
+
+fn mark_second(text: &[u8], at: usize, marks: &mut Vec<Mark>) {
+    if let Some(second) = second(text) {
+        marks.push(Mark { at, value: Value::Second(second) });
+    }
+}
+
+impl Dids {
+    fn mark(&self, text: &[u8], at: usize, marks: &mut Vec<Mark>) {
+        let mut from = 0;
+        while let Some(found) = text[from..].windows(4).position(|four| four == b"did:") {
+            let start = from + found;
+            let did = self.lengths.iter().find_map(|&length| {
+                let did = text.get(start..start + length)?;
+                self.known.contains(did).then_some(did)
+            });
+            if let Some(did) = did {
+                marks.push(Mark { at: at + start, value: Value::Did(did.into()) });
+            }
+            from = start + did.map_or(4, <[u8]>::len);
+        }
+    }
+
+    /// The DIDs, sorted.
+    pub(crate) fn into_sorted(self) -> Vec<Box<[u8]>> {
+        let mut dids: Vec<_> = self.known.into_iter().collect();
+        dids.sort_unstable();
+        dids
+    }
+}
+
+fn section(bytes: &[u8], at: usize) -> Result<(std::ops::Range<usize>, usize), Malformed> {
+    let malformed = Malformed::Car { at };
+    let mut length = 0;
+    for (n, &byte) in bytes.iter().skip(at).take(4).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * n);
+        if byte & 0x80 == 0 {
+            let start = at + n + 1;
+            let end = start + length;
+            return if end <= bytes.len() { Ok((start..end, end)) } else { Err(malformed) };
+        }
+    }
+    Err(malformed)
+}
+
+const DAG_CBOR: u8 = 0x71;
+
+/// Splits a binary CIDv1 with SHA-256 into codec and digest.
+fn cid_digest(cid: &[u8]) -> Option<(u8, Digest)> {
+    let [1, codec, 0x12, 0x20, digest @ ..] = cid else { return None };
+    Some((*codec, digest.try_into().ok()?))
+}
+
+fn cid_of_text(text: &[u8]) -> Option<Digest> {
+    let base32 = text.strip_prefix(b"b").filter(|_| text.len() == CID_TEXT)?;
+    let cid = base32_lower()?.decode(base32).ok()?;
+    cid_digest(&cid).filter(|(codec, _)| *codec == DAG_CBOR).map(|(_, digest)| digest)
+}
+
+/// Writes the CID of a DAG-CBOR block as its 59 characters.
+pub(crate) fn cid_text(digest: &Digest) -> String {
+    let mut cid = Vec::with_capacity(CID_BYTES);
+    cid.extend_from_slice(&[1, DAG_CBOR, 0x12, 0x20]);
+    cid.extend_from_slice(digest);
+    base32_lower().map_or_else(String::new, |base32| format!("b{}", base32.encode(&cid)))
+}

@@ -1,0 +1,104 @@
+//! What a relay serves, and how it behaves.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// Where the frames come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Recording {
+    /// The recording inside this crate, [`BUNDLED`](crate::BUNDLED).
+    #[default]
+    Bundled,
+    /// A file of the same format; it is read into memory whole.
+    File(PathBuf),
+}
+
+/// How fast events become live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rate {
+    /// Every event up to `total` is there from the start; an endless relay's head is where its fastest reader is.
+    #[default]
+    Unlimited,
+    /// Events become live evenly at this rate, an event at a time, from when the relay runs.
+    PerSecond(NonZeroU32),
+}
+
+/// What a cursor beyond the head gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FutureCursor {
+    /// An error frame `FutureCursor`, then a close, as a PDS does.
+    #[default]
+    Error,
+    /// Live events whose seqs are below the cursor, and not a word, as indigo does.
+    SilentLive,
+}
+
+/// What a cursor that is not an integer of at least 0 gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BadCursor {
+    /// HTTP 400 in the place of the upgrade, as a relay does.
+    #[default]
+    Http400,
+    /// An error frame `InvalidRequest`, then a close.
+    ErrorFrame,
+}
+
+/// Holds everything a relay is told before it binds.
+///
+/// The frames depend on `recording`, `total`, `start_seq` and `start_time` alone: two relays that agree in these serve the
+/// same bytes.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen; port 0 takes a free one. Default `127.0.0.1:0`.
+    pub address: SocketAddr,
+    /// Where the frames come from. Default: the bundled recording.
+    pub recording: Recording,
+    /// Events there will ever be, the recording looping as often as needed; `None` is endless. Default `None`.
+    pub total: Option<u64>,
+    /// How fast events become live. Default: unlimited.
+    pub rate: Rate,
+    /// Events that already lie in the past when the relay starts. Without effect where all are there from the start. Default 0.
+    pub backlog: u64,
+    /// Events before the head that a cursor may still reach; `None` is all. Default `None`.
+    pub window: Option<u64>,
+    /// What a cursor beyond the head gets. Default: an error frame.
+    pub future_cursor: FutureCursor,
+    /// What a malformed cursor gets. Default: HTTP 400.
+    pub bad_cursor: BadCursor,
+    /// Events a client that once had caught up may fall behind a live clock before it is told `ConsumerTooSlow` and closed.
+    /// Default 16,384.
+    pub client_buffer: u64,
+    /// Time between the pings sent to each client. Default 30 s.
+    pub ping_interval: Duration,
+    /// Bytes of prepared frames kept in memory; where all of `total` fits, all is prepared ahead. Default 256 MiB.
+    pub prepared: u64,
+    /// The seq of the first event, at least 1; `None` keeps the recorded one. Default `None`.
+    pub start_seq: Option<u64>,
+    /// The time of the first event, to whole seconds; all times and revs move with it. `None` keeps the recorded ones.
+    /// Default `None`.
+    pub start_time: Option<Timestamp>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            recording: Recording::default(),
+            total: None,
+            rate: Rate::default(),
+            backlog: 0,
+            window: None,
+            future_cursor: FutureCursor::default(),
+            bad_cursor: BadCursor::default(),
+            client_buffer: 16_384,
+            ping_interval: Duration::from_secs(30),
+            prepared: 256 << 20,
+            start_seq: None,
+            start_time: None,
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What can go wrong around a service, rather than in it.
+
+use std::io;
+
+/// Names the action around logs, signals or the admin server that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The log level or filter is not one.
+    #[error(
+        "LOG_LEVEL {filter:?} is neither a level (error, warn, info, debug, trace, off) nor a filter such as \
+         info,penstock_ingest=debug"
+    )]
+    ParseLogFilter {
+        /// The value as it was given.
+        filter: String,
+    },
+    /// Logs were initialised twice in one process.
+    #[error("could not install the log subscriber")]
+    InstallLogs {
+        /// What the subscriber said.
+        source: tracing_subscriber::util::TryInitError,
+    },
+    /// The process could not register for a signal.
+    #[error("could not listen for {signal}")]
+    ListenForSignal {
+        /// The signal's name.
+        signal: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The admin address could not be bound.
+    #[error("could not bind the admin address {address}")]
+    BindAdmin {
+        /// The address as it was given.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The admin server could not be reached, or did not answer as one.
+    #[error("could not ask {address} for its health")]
+    AskHealth {
+        /// The address as it was given.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The service answered, and said that it is not well.
+    #[error("{address} is not healthy: {answer}")]
+    Unhealthy {
+        /// The address as it was given.
+        address: String,
+        /// The status line and body of the answer.
+        answer: String,
+    },
+}

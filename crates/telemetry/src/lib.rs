@@ -1,0 +1,11 @@
+//! Logs, metrics and the admin server: one init, one shutdown.
+
+pub mod admin;
+mod error;
+mod logs;
+pub mod metrics;
+pub mod shutdown;
+pub mod summary;
+
+pub use error::TelemetryError;
+pub use logs::{LogFormat, LogSettings, init_logs};

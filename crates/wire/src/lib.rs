@@ -1,0 +1,1 @@
+//! subscribeRepos frames, CAR and DAG-CBOR to lexicon JSON, with every hash checked.

@@ -1,0 +1,1 @@
+//! Reads the Redis stream and writes PostgreSQL.
