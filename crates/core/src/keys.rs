@@ -88,6 +88,8 @@ keys! {
     pipeline = "firehose:pipeline";
     /// Hash: `<worker>/<field>` to the total already added to the public hashes.
     counts_published = "firehose:counts:published";
+    /// Hash: stream ID to how often that entry was tried alone and nobody came back to say how it went.
+    suspects = "firehose:suspects";
     /// String: whose the cursor is.
     ingest_source = "firehose:ingest:source";
     /// Hash: what ingest knows beside the cursor.

@@ -6,6 +6,7 @@ pub mod dialect;
 pub mod entry;
 pub mod keys;
 pub mod live;
+pub mod redis;
 pub mod settings;
 pub mod stream;
 pub mod time;

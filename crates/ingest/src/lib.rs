@@ -1,1 +1,336 @@
 //! Reads a relay and writes the Redis stream.
+//!
+//! ```text
+//! socket ─chunks─▶ decoders (both cores) ─in order─▶ intake (judges seq) ─batches─▶ publisher ─▶ Redis
+//! ```
+//!
+//! One process holds the lease and writes; any other stands by. Each batch is one script behind the fence of lease and
+//! cursor: after any doubt the connection is given up, the cursor read anew, and the relay asked from there.
+
+mod backoff;
+mod control;
+mod decode;
+mod error;
+mod events;
+mod intake;
+mod lease;
+mod live;
+mod position;
+mod pressure;
+mod publish;
+mod revs;
+mod scripts;
+mod seam;
+mod session;
+mod socket;
+mod standby;
+mod trim;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::interfaces::ClientLike;
+use jiff::Timestamp;
+use penstock_core::redis::{self, RedisError};
+use penstock_core::settings::Settings;
+use penstock_telemetry::admin::{CheckHandle, Health};
+use penstock_telemetry::metrics::Metrics;
+use penstock_telemetry::summary::Rate;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+pub use error::IngestError;
+pub use events::Progress;
+
+use backoff::Backoff;
+use events::Telemetry;
+use intake::Memory;
+use lease::Lease;
+use live::{Connection, Live, Sampler};
+use session::{Outcome, Session};
+use standby::Standby;
+use trim::Trimmer;
+
+/// How many batches of live events may wait to be shown.
+const LIVE_BATCHES: usize = 64;
+
+/// How long the last status and the lease's release may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The ingest service of one process.
+pub struct Ingest {
+    settings: Arc<Settings>,
+    telemetry: Telemetry,
+    redis: CheckHandle,
+    role: CheckHandle,
+}
+
+/// Why the lease is no longer used.
+enum Left {
+    Asked,
+    Lost,
+}
+
+// === impl Ingest ===
+
+impl Ingest {
+    /// Prepares the service; nothing is connected yet.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, metrics: &Metrics, health: &Health) -> Self {
+        let telemetry = Telemetry::new(metrics, Progress::default());
+        Self { settings, telemetry, redis: health.check("redis"), role: health.check("ingest") }
+    }
+
+    /// Returns the running totals, for whoever shows them.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.telemetry.progress().clone()
+    }
+
+    /// Runs until cancelled: what was received is written, the lease given back.
+    ///
+    /// # Errors
+    /// Redis cannot be used as it is set up, or a task that must run ended.
+    pub async fn run(self, cancel: CancellationToken) -> Result<(), IngestError> {
+        let Some(client) = self.connect(&cancel).await? else { return Ok(()) };
+        let mut around = JoinSet::new();
+        let reconnect = Arc::new(Notify::new());
+        around.spawn(control::listen(Arc::clone(&self.settings), Arc::clone(&reconnect)));
+        around.spawn(summary(self.telemetry.clone(), self.settings.telemetry.summary_interval));
+        loop {
+            self.role.ok();
+            let lease_time = self.settings.ingest.lease_time;
+            let key = self.settings.keys.ingest_lease();
+            let Some(lease) = Lease::acquire(&client, key, lease_time, &cancel).await else { break };
+            self.telemetry.lease(true);
+            info!(key = lease.key(), "holding the lease");
+            let left = self.hold(&client, &lease, &reconnect, &cancel).await;
+            self.telemetry.lease(false);
+            match left? {
+                Left::Asked => {
+                    let _ = timeout(FAREWELL, lease.release()).await;
+                    break;
+                }
+                Left::Lost => error!("another ingest took the lease, standing by"),
+            }
+        }
+        around.shutdown().await;
+        let _ = timeout(FAREWELL, client.quit()).await;
+        Ok(())
+    }
+
+    /// Connects, however long it takes; what no waiting mends is an error.
+    async fn connect(&self, cancel: &CancellationToken) -> Result<Option<Client>, IngestError> {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        loop {
+            let connected = async {
+                let client = redis::connect(&self.settings).await?;
+                redis::refuse_eviction(&self.settings, &client).await?;
+                Ok::<_, RedisError>(client)
+            };
+            match connected.await {
+                Ok(client) => {
+                    self.redis.ok();
+                    return Ok(Some(client));
+                }
+                Err(source @ (RedisError::Evicts { .. } | RedisError::Address { .. })) => {
+                    return Err(IngestError::Redis { source });
+                }
+                Err(source) => {
+                    let reason = std::error::Error::source(&source).map(ToString::to_string);
+                    warn!(error = %source, reason, "redis is not there yet");
+                    self.redis.failing(source.to_string());
+                }
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(None),
+                () = sleep(backoff.fail()) => {}
+            }
+        }
+    }
+
+    /// Runs everything that only the lease's holder does.
+    async fn hold(
+        &self,
+        client: &Client,
+        lease: &Lease,
+        reconnect: &Arc<Notify>,
+        cancel: &CancellationToken,
+    ) -> Result<Left, IngestError> {
+        let settings = &self.settings;
+        let url = settings.relay.urls.first().map(ToString::to_string).unwrap_or_default();
+        let (connection, watching) = watch::channel(Connection { connected: false, url });
+        let (lives, live_events) = mpsc::channel(LIVE_BATCHES);
+        let (pause, paused) = watch::channel(false);
+        let live = Live {
+            client: client.clone(),
+            keys: settings.keys.clone(),
+            lease: lease.clone(),
+            telemetry: self.telemetry.clone(),
+            interval: settings.ingest.status_interval,
+        };
+        let live = tokio::spawn(live.run(live_events, watching.clone()));
+        let mut tasks: JoinSet<&'static str> = JoinSet::new();
+        let trimmer = Trimmer {
+            client: client.clone(),
+            settings: Arc::clone(settings),
+            telemetry: self.telemetry.clone(),
+            paused: pause,
+        };
+        let standby = Standby {
+            client: client.clone(),
+            settings: Arc::clone(settings),
+            telemetry: self.telemetry.clone(),
+            connection: watching,
+        };
+        let keeper = lease.clone();
+        tasks.spawn(async move {
+            keeper.keep().await;
+            "lease"
+        });
+        tasks.spawn(async move {
+            trimmer.run().await;
+            "trimmer"
+        });
+        tasks.spawn(async move {
+            standby.run().await;
+            "standby"
+        });
+        let mut session = Session {
+            settings: Arc::clone(settings),
+            client: client.clone(),
+            lease: lease.clone(),
+            telemetry: self.telemetry.clone(),
+            redis: self.redis.clone(),
+            paused,
+            connection,
+            lives,
+            reconnect: Arc::clone(reconnect),
+            memory: Memory::default(),
+            sampler: Sampler::new(settings.ingest.broadcast_rate.get(), Instant::now()),
+        };
+        let left = tokio::select! {
+            left = self.read(&mut session, cancel) => Ok(left),
+            Some(ended) = tasks.join_next() => gone(ended),
+        };
+        // The channels close with the session; the last status is written then.
+        drop(session);
+        let _ = timeout(FAREWELL, live).await;
+        tasks.shutdown().await;
+        left
+    }
+
+    /// Reads one connection after the other.
+    async fn read(&self, session: &mut Session, cancel: &CancellationToken) -> Left {
+        let relay_settings = &self.settings.relay;
+        let urls = &relay_settings.urls;
+        let mut at = self.first_relay(session).await;
+        let mut relay_backoff = Backoff::new(relay_settings.backoff_min, relay_settings.backoff_max);
+        let mut redis_backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
+        let mut anew = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Left::Asked,
+                () = session.unpaused() => {}
+            }
+            let Some(relay) = urls.get(at % urls.len().max(1)) else { return Left::Asked };
+            let outcome = session.run(relay, anew, cancel).await;
+            anew = false;
+            let wait = match outcome {
+                Outcome::Asked => return Left::Asked,
+                Outcome::LeaseLost => return Left::Lost,
+                Outcome::Paused => Duration::ZERO,
+                Outcome::Reconnect => {
+                    self.telemetry.reconnect("asked");
+                    Duration::ZERO
+                }
+                Outcome::Reset => {
+                    self.telemetry.reconnect("reset");
+                    anew = true;
+                    relay_backoff.fail()
+                }
+                Outcome::Redis { reason, detail } => {
+                    self.telemetry.publish_refused(reason);
+                    self.redis.failing(detail.clone());
+                    let wait = redis_backoff.fail();
+                    warn!(reason, detail, ?wait, "position is in doubt, reading it anew");
+                    tokio::select! {
+                        () = cancel.cancelled() => return Left::Asked,
+                        () = sleep(wait) => {}
+                    }
+                    continue;
+                }
+                Outcome::Relay { reason, detail, healthy } => {
+                    self.telemetry.reconnect(reason);
+                    if healthy >= relay_settings.healthy_after {
+                        relay_backoff.succeed();
+                    }
+                    let wait = relay_backoff.fail();
+                    warn!(relay = %relay, reason, detail, ?wait, "connection to the relay ended");
+                    if relay_backoff.failures().is_multiple_of(relay_settings.failover_after.get()) && urls.len() > 1 {
+                        at += 1;
+                        let next = urls.get(at % urls.len()).map(ToString::to_string);
+                        error!(from = %relay, to = next, failures = relay_backoff.failures(), "failing over to the next relay");
+                    }
+                    wait
+                }
+            };
+            redis_backoff.succeed();
+            tokio::select! {
+                () = cancel.cancelled() => return Left::Asked,
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// After a restart the host that was read last is read on, if it is still configured.
+    async fn first_relay(&self, session: &Session) -> usize {
+        let position = position::Position::load(&session.client, &self.settings.keys).await;
+        let source = position.ok().and_then(|position| position.source);
+        source
+            .and_then(|source| self.settings.relay.urls.iter().position(|relay| relay.host() == source.host))
+            .unwrap_or_default()
+    }
+}
+
+fn gone(ended: Result<&'static str, JoinError>) -> Result<Left, IngestError> {
+    match ended {
+        // The keeper returns only when the lease is somebody else's; the others never do.
+        Ok(_) => Ok(Left::Lost),
+        Err(source) => Err(IngestError::Task { name: "ingest", source }),
+    }
+}
+
+/// Logs one line an interval.
+async fn summary(telemetry: Telemetry, every: Duration) {
+    let progress = telemetry.progress().clone();
+    let mut rate = Rate::new(progress.published(), std::time::Instant::now());
+    let mut last_line = Instant::now();
+    let mut tick = interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        let lag = progress.lag(Timestamp::now());
+        if let Some(lag) = lag {
+            telemetry.lag(lag);
+        }
+        if every.is_zero() || last_line.elapsed() < every {
+            continue;
+        }
+        last_line = Instant::now();
+        let total = progress.published();
+        let per_second = rate.look(total, std::time::Instant::now());
+        info!(
+            total,
+            events_per_second = format_args!("{per_second:.1}"),
+            lag_seconds = lag.map(|lag| lag.as_secs_f64()),
+            cursor = progress.cursor(),
+            connected = progress.connected(),
+            "ingest"
+        );
+    }
+}

@@ -1,1 +1,33 @@
 //! A relay that serves a recording, for tests, benchmarks and a laptop.
+//!
+//! It speaks `com.atproto.sync.subscribeRepos` as a real relay does, cursor rules included, and makes any number of distinct
+//! events of a recording by looping it. Loop 0 is served byte for byte. Each later loop gives every repo a DID, and every
+//! handle a label, of its own; seqs go on; revs and times (a record's `createdAt` too) move by whole seconds, so that they
+//! follow the loop before; references to a repo or record of the recording point to the same loop's; and every block that
+//! changes by this is rehashed, with all links to it. Left as recorded are record keys (the shape of a repo's tree hangs on them),
+//! blobs, map keys, and **commit signatures, which are therefore invalid in every rewritten commit**: the keys are the
+//! recording's authors'.
+//!
+//! [`bind`] opens a relay, [`frames`] gives the very frames it serves to whoever wants to compute what must come of them.
+
+mod cbor;
+mod client;
+mod edition;
+mod error;
+mod http;
+mod outbox;
+mod parse;
+mod recording;
+mod relay;
+mod settings;
+mod stock;
+mod template;
+mod timeline;
+mod value;
+mod websocket;
+
+pub use error::{Error, Malformed};
+pub use recording::BUNDLED;
+pub use relay::{Handle, Relay, bind};
+pub use settings::{BadCursor, FutureCursor, Rate, Recording, Settings};
+pub use stock::{Frames, frames};

@@ -1,31 +1,14 @@
 //! One recorded frame, read for what a rewriting must change.
 
+use std::collections::HashSet;
+use std::ops::Range;
+
 use bytes::Bytes;
-use data_encoding::{Encoding, Specification};
-use jiff::civil::DateTime;
-use jiff::tz::Offset;
 use sha2::{Digest as _, Sha256};
 
 use crate::cbor::{self, Item, Kind};
 use crate::error::Malformed;
-
-/// A SHA-256 digest: what of a CID a rewriting changes.
-pub(crate) type Digest = [u8; 32];
-
-/// A value that differs from loop to loop but keeps its width.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Value {
-    /// A repo's DID.
-    Did(Box<[u8]>),
-    /// A revision, as the integer behind its 13 characters.
-    Tid(u64),
-    /// The first 19 characters of a datetime, as seconds since 1970.
-    Second(i64),
-    /// The digest inside a binary CID.
-    Digest(Digest),
-    /// A CID as text, as a strongRef has it.
-    CidText(Digest),
-}
+use crate::value::{DAG_CBOR, Digest, Value, cid_digest, cid_of_text, second_of_text, tid_of_text};
 
 /// Says that `value` stands at a place of the frame.
 #[derive(Debug)]
@@ -48,25 +31,21 @@ pub(crate) struct Parsed {
     /// When it happened, seconds since 1970; `None` where unreadable.
     pub(crate) second: Option<i64>,
     pub(crate) marks: Vec<Mark>,
-    pub(crate) holes: Vec<(std::ops::Range<usize>, Hole)>,
+    pub(crate) holes: Vec<(Range<usize>, Hole)>,
     /// The DAG-CBOR blocks: digest and place.
-    pub(crate) blocks: Vec<(Digest, std::ops::Range<usize>)>,
+    pub(crate) blocks: Vec<(Digest, Range<usize>)>,
 }
 
 /// The DIDs that a recording is about.
 #[derive(Debug, Default)]
 pub(crate) struct Dids {
-    known: std::collections::HashSet<Box<[u8]>>,
+    known: HashSet<Box<[u8]>>,
     /// Their lengths, longest first.
     lengths: Vec<usize>,
 }
 
+/// Bytes of a binary CIDv1 with SHA-256.
 const CID_BYTES: usize = 36;
-const CID_TEXT: usize = 59;
-const TID_ALPHABET: &str = "234567abcdefghijklmnopqrstuvwxyz";
-const TID_CHARS: usize = 13;
-/// Times from 1970 to 2200 are moved; others are somebody's joke, and stay.
-const MOVABLE: std::ops::Range<i64> = 0..7_258_118_400;
 
 /// Finds the DIDs of the repos in all frames.
 pub(crate) fn dids(frames: &[Bytes]) -> Result<Dids, (usize, Malformed)> {
@@ -94,8 +73,7 @@ pub(crate) fn dids(frames: &[Bytes]) -> Result<Dids, (usize, Malformed)> {
 
 /// Parses one frame, checking every block's hash.
 pub(crate) fn parse(frame: &Bytes, dids: &Dids) -> Result<Parsed, Malformed> {
-    let mut parsed =
-        Parsed { seq: 0, second: None, marks: Vec::new(), holes: Vec::new(), blocks: Vec::new() };
+    let mut parsed = Parsed { seq: 0, second: None, marks: Vec::new(), holes: Vec::new(), blocks: Vec::new() };
     let body = cbor::walk(frame, 0, &mut |_| Ok(()))?;
     let mut seq = None;
     let end = cbor::walk(frame, body, &mut |item| {
@@ -110,7 +88,7 @@ pub(crate) fn parse(frame: &Bytes, dids: &Dids) -> Result<Parsed, Malformed> {
                 parsed.holes.push((item.head..item.end, Hole::Handle(handle.into())));
             }
             (1, b"time", Kind::Text) => {
-                parsed.second = second(content);
+                parsed.second = second_of_text(content);
                 mark_second(content, item.at, &mut parsed.marks);
             }
             (1, b"rev" | b"since", Kind::Text) => mark_tid(content, item.at, &mut parsed.marks),
@@ -129,7 +107,7 @@ pub(crate) fn parse(frame: &Bytes, dids: &Dids) -> Result<Parsed, Malformed> {
 }
 
 impl Parsed {
-    fn car(&mut self, frame: &Bytes, car: std::ops::Range<usize>, dids: &Dids) -> Result<(), Malformed> {
+    fn car(&mut self, frame: &Bytes, car: Range<usize>, dids: &Dids) -> Result<(), Malformed> {
         let bytes = &frame[..car.end];
         if car.is_empty() {
             return Ok(());
@@ -160,7 +138,7 @@ impl Parsed {
     }
 
     // What is marked in a block hangs on its content alone, so that one CID stays one CID wherever it turns up.
-    fn block(&mut self, bytes: &[u8], block: std::ops::Range<usize>, dids: &Dids) -> Result<(), Malformed> {
+    fn block(&mut self, bytes: &[u8], block: Range<usize>, dids: &Dids) -> Result<(), Malformed> {
         let (mut rev, mut signed) = (None, false);
         let marks = &mut self.marks;
         let end = cbor::walk(&bytes[..block.end], block.start, &mut |item| {
@@ -206,7 +184,7 @@ fn mark_tid(text: &[u8], at: usize, marks: &mut Vec<Mark>) {
 }
 
 fn mark_second(text: &[u8], at: usize, marks: &mut Vec<Mark>) {
-    if let Some(second) = second(text) {
+    if let Some(second) = second_of_text(text) {
         marks.push(Mark { at, value: Value::Second(second) });
     }
 }
@@ -226,16 +204,9 @@ impl Dids {
             from = start + did.map_or(4, <[u8]>::len);
         }
     }
-
-    /// The DIDs, sorted.
-    pub(crate) fn into_sorted(self) -> Vec<Box<[u8]>> {
-        let mut dids: Vec<_> = self.known.into_iter().collect();
-        dids.sort_unstable();
-        dids
-    }
 }
 
-fn section(bytes: &[u8], at: usize) -> Result<(std::ops::Range<usize>, usize), Malformed> {
+fn section(bytes: &[u8], at: usize) -> Result<(Range<usize>, usize), Malformed> {
     let malformed = Malformed::Car { at };
     let mut length = 0;
     for (n, &byte) in bytes.iter().skip(at).take(4).enumerate() {
@@ -247,26 +218,4 @@ fn section(bytes: &[u8], at: usize) -> Result<(std::ops::Range<usize>, usize), M
         }
     }
     Err(malformed)
-}
-
-const DAG_CBOR: u8 = 0x71;
-
-/// Splits a binary CIDv1 with SHA-256 into codec and digest.
-fn cid_digest(cid: &[u8]) -> Option<(u8, Digest)> {
-    let [1, codec, 0x12, 0x20, digest @ ..] = cid else { return None };
-    Some((*codec, digest.try_into().ok()?))
-}
-
-fn cid_of_text(text: &[u8]) -> Option<Digest> {
-    let base32 = text.strip_prefix(b"b").filter(|_| text.len() == CID_TEXT)?;
-    let cid = base32_lower()?.decode(base32).ok()?;
-    cid_digest(&cid).filter(|(codec, _)| *codec == DAG_CBOR).map(|(_, digest)| digest)
-}
-
-/// Writes the CID of a DAG-CBOR block as its 59 characters.
-pub(crate) fn cid_text(digest: &Digest) -> String {
-    let mut cid = Vec::with_capacity(CID_BYTES);
-    cid.extend_from_slice(&[1, DAG_CBOR, 0x12, 0x20]);
-    cid.extend_from_slice(digest);
-    base32_lower().map_or_else(String::new, |base32| format!("b{}", base32.encode(&cid)))
 }

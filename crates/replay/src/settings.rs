@@ -20,7 +20,8 @@ pub enum Recording {
 /// How fast events become live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rate {
-    /// Every event up to `total` is there from the start; an endless relay's head is where its fastest reader is.
+    /// Every event up to `total` is there from the start, so that a client without a cursor waits at the tail; an endless
+    /// relay's head is where its fastest reader is.
     #[default]
     Unlimited,
     /// Events become live evenly at this rate, an event at a time, from when the relay runs.

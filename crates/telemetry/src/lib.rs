@@ -6,6 +6,8 @@ mod logs;
 pub mod metrics;
 pub mod shutdown;
 pub mod summary;
+#[cfg(test)]
+mod whole_process;
 
 pub use error::TelemetryError;
 pub use logs::{LogFormat, LogSettings, init_logs};

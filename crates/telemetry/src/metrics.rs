@@ -2,15 +2,17 @@
 
 mod definitions;
 mod process;
+mod series;
 
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text;
-use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+
+use series::{Label, Series};
 
 pub use definitions::{Definition, Kind, Metric};
 pub use prometheus_client::metrics::counter::Counter;
@@ -35,21 +37,15 @@ pub struct Metrics {
 struct Shared {
     registry: Registry,
     /// Indexed by `Metric as usize`.
-    families: Vec<Series>,
+    series: Vec<AnySeries>,
 }
-
-type Labels = Vec<(&'static str, &'static str)>;
 
 #[derive(Debug)]
-enum Series {
-    Counter(Family<Labels, Counter>),
-    Gauge(Family<Labels, Gauge>),
-    Histogram(Family<Labels, Histogram, Buckets>),
+enum AnySeries {
+    Counter(Series<Counter>),
+    Gauge(Series<Gauge>),
+    Histogram(Series<Histogram>, &'static [f64]),
 }
-
-/// Makes a family's histograms, with the upper bounds of their buckets.
-#[derive(Debug, Clone, Copy)]
-struct Buckets(&'static [f64]);
 
 // === impl Metrics ===
 
@@ -57,14 +53,14 @@ impl Metrics {
     /// Registers every metric, the build's version, and the process's own figures.
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let families = Metric::ALL.iter().map(|metric| Series::register(metric.definition(), &mut registry)).collect();
+        let series = Metric::ALL.iter().map(|metric| AnySeries::register(metric.definition(), &mut registry)).collect();
         registry.register(
             "penstock_build",
             "The version that runs",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register_collector(Box::new(process::ProcessCollector::new()));
-        Self { shared: Arc::new(Shared { registry, families }) }
+        Self { shared: Arc::new(Shared { registry, series }) }
     }
 
     /// Returns the counter of `metric`; the label's value is required exactly if its definition names a label.
@@ -73,7 +69,7 @@ impl Metrics {
     /// handle that nobody reads in a release build.
     pub fn counter(&self, metric: Metric, label: impl Into<Option<&'static str>>) -> Counter {
         match self.series(metric) {
-            Series::Counter(family) => family.get_or_create_owned(&labels(metric, label.into())),
+            AnySeries::Counter(series) => series.handle(label_of(metric, label.into()), Counter::default),
             _ => {
                 debug_assert!(false, "{metric:?} is not a counter");
                 Counter::default()
@@ -84,7 +80,7 @@ impl Metrics {
     /// Returns the gauge of `metric`; label and mistakes as for [`Metrics::counter`].
     pub fn gauge(&self, metric: Metric, label: impl Into<Option<&'static str>>) -> Gauge {
         match self.series(metric) {
-            Series::Gauge(family) => family.get_or_create_owned(&labels(metric, label.into())),
+            AnySeries::Gauge(series) => series.handle(label_of(metric, label.into()), Gauge::default),
             _ => {
                 debug_assert!(false, "{metric:?} is not a gauge");
                 Gauge::default()
@@ -95,7 +91,9 @@ impl Metrics {
     /// Returns the histogram of `metric`; label and mistakes as for [`Metrics::counter`].
     pub fn histogram(&self, metric: Metric, label: impl Into<Option<&'static str>>) -> Histogram {
         match self.series(metric) {
-            Series::Histogram(family) => family.get_or_create_owned(&labels(metric, label.into())),
+            AnySeries::Histogram(series, bounds) => {
+                series.handle(label_of(metric, label.into()), || Histogram::new(bounds.iter().copied()))
+            }
             _ => {
                 debug_assert!(false, "{metric:?} is not a histogram");
                 Histogram::new([])
@@ -114,8 +112,8 @@ impl Metrics {
         out
     }
 
-    fn series(&self, metric: Metric) -> &Series {
-        &self.shared.families[metric as usize]
+    fn series(&self, metric: Metric) -> &AnySeries {
+        &self.shared.series[metric as usize]
     }
 }
 
@@ -125,42 +123,36 @@ impl Default for Metrics {
     }
 }
 
-// === impl Series ===
+// === impl AnySeries ===
 
-impl Series {
+impl AnySeries {
     fn register(definition: &'static Definition, registry: &mut Registry) -> Self {
         // The encoder appends a counter's suffix by itself.
         let name = definition.name.strip_suffix("_total").unwrap_or(definition.name);
         match definition.kind {
             Kind::Counter => {
-                let family = Family::default();
-                registry.register(name, definition.help, family.clone());
-                Self::Counter(family)
+                let series = Series::new();
+                registry.register(name, definition.help, series.clone());
+                Self::Counter(series)
             }
             Kind::Gauge => {
-                let family = Family::default();
-                registry.register(name, definition.help, family.clone());
-                Self::Gauge(family)
+                let series = Series::new();
+                registry.register(name, definition.help, series.clone());
+                Self::Gauge(series)
             }
             Kind::Histogram(bounds) => {
-                let family = Family::new_with_constructor(Buckets(bounds));
-                registry.register(name, definition.help, family.clone());
-                Self::Histogram(family)
+                let series = Series::new();
+                registry.register(name, definition.help, series.clone());
+                Self::Histogram(series, bounds)
             }
         }
     }
 }
 
-impl MetricConstructor<Histogram> for Buckets {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(self.0.iter().copied())
-    }
-}
-
-fn labels(metric: Metric, value: Option<&'static str>) -> Labels {
+fn label_of(metric: Metric, value: Option<&'static str>) -> Label {
     let key = metric.definition().label;
     debug_assert_eq!(key.is_some(), value.is_some(), "{metric:?} has the label {key:?}, given {value:?}");
-    key.zip(value).into_iter().collect()
+    key.zip(value)
 }
 
 #[cfg(test)]
@@ -195,7 +187,10 @@ mod tests {
     fn metrics_that_nobody_took_are_not_shown() {
         let text = Metrics::new().encode();
         assert!(!text.contains("penstock_ingest"), "{text}");
-        assert!(text.contains(concat!("penstock_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n")), "{text}");
+        assert!(
+            text.contains(concat!("penstock_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n")),
+            "{text}"
+        );
         assert!(text.ends_with("# EOF\n"), "{text}");
     }
 

@@ -20,15 +20,17 @@ pub fn on_signals() -> Result<CancellationToken, TelemetryError> {
     let token = CancellationToken::new();
     let asked = token.clone();
     tokio::spawn(async move {
+        let mut signalled = false;
         loop {
             let (name, kind) = tokio::select! {
                 _ = terminate.recv() => ("SIGTERM", SignalKind::terminate()),
                 _ = interrupt.recv() => ("SIGINT", SignalKind::interrupt()),
             };
-            if asked.is_cancelled() {
+            if signalled {
                 warn!(signal = name, "second signal, exiting at once");
                 std::process::exit(128 + kind.as_raw_value());
             }
+            signalled = true;
             info!(signal = name, "shutting down, a second signal exits at once");
             asked.cancel();
         }

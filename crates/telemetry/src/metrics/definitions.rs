@@ -87,6 +87,7 @@ metrics! {
     TrimmedEntries: Counter, "penstock_ingest_trimmed_entries_total", "Entries trimmed after every holding group acknowledged them";
     StreamLength: Gauge, "penstock_ingest_stream_length", "Entries in the stream";
     HoldingGroups: Gauge, "penstock_ingest_holding_groups", "Consumer groups whose unread entries keep the stream from being trimmed";
+    LeftOutGroups: Gauge, "penstock_ingest_left_out_groups", "Consumer groups that showed no sign of life and no longer hold";
     BroadcastEvents: Counter, "penstock_ingest_broadcast_events_total", "Events published on the broadcast channel";
 
     // Worker.

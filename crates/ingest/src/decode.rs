@@ -1,0 +1,71 @@
+//! Frames to items, off the socket's task and in order.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use penstock_wire::{BadFrame, ErrorFrame, Event, Frame, FrameError, Info, Limits, Sync};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Frames as they came off the socket together.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// The frames, in order.
+    pub(crate) frames: Vec<Bytes>,
+    /// When the first of them was received.
+    pub(crate) received: Instant,
+    /// The share of the buffer's bytes they take until they are written.
+    pub(crate) share: OwnedSemaphorePermit,
+}
+
+/// A chunk, decoded.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// What each frame was, in order.
+    pub(crate) items: Vec<Item>,
+    /// When the first of them was received.
+    pub(crate) received: Instant,
+    /// The share of the buffer's bytes they take until they are written.
+    pub(crate) share: Arc<OwnedSemaphorePermit>,
+}
+
+/// What one frame was.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// An event for the stream.
+    Event(Event),
+    /// A repo's new state: moves the cursor.
+    Sync(Sync),
+    /// A word from the host.
+    Info(Info),
+    /// The host's last word.
+    Error(ErrorFrame),
+    /// Of a kind not known here: moves the cursor, if it has a number.
+    Ignored(Option<u64>),
+    /// Has a number and wrong content: a dead letter.
+    Refused(Box<BadFrame>, Bytes),
+    /// Cannot be told from noise.
+    Unreadable(FrameError, Bytes),
+}
+
+// === impl Chunk ===
+
+impl Chunk {
+    /// Decodes every frame.
+    pub(crate) fn decode(self, limits: &Limits) -> Decoded {
+        let items = self.frames.into_iter().map(|frame| item(frame, limits)).collect();
+        Decoded { items, received: self.received, share: Arc::new(self.share) }
+    }
+}
+
+fn item(frame: Bytes, limits: &Limits) -> Item {
+    match penstock_wire::decode(&frame, limits) {
+        Ok(Frame::Event(event)) => Item::Event(event),
+        Ok(Frame::Sync(sync)) => Item::Sync(sync),
+        Ok(Frame::Info(info)) => Item::Info(info),
+        Ok(Frame::Error(error)) => Item::Error(error),
+        Ok(Frame::Ignored(ignored)) => Item::Ignored(ignored.seq),
+        Err(FrameError::Bad(bad)) => Item::Refused(Box::new(bad), frame),
+        Err(error @ FrameError::Unreadable { .. }) => Item::Unreadable(error, frame),
+    }
+}

@@ -1,0 +1,23 @@
+//! Why ingest ends.
+
+use penstock_core::redis::RedisError;
+use thiserror::Error;
+
+/// Why ingest ends although nobody asked it to.
+#[derive(Debug, Error)]
+pub enum IngestError {
+    /// Redis cannot be used as it is set up.
+    #[error("could not use redis")]
+    Redis {
+        /// Why not.
+        source: RedisError,
+    },
+    /// A task that must run ended by a panic.
+    #[error("task {name} ended")]
+    Task {
+        /// Its name.
+        name: &'static str,
+        /// How it ended.
+        source: tokio::task::JoinError,
+    },
+}

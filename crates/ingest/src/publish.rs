@@ -1,0 +1,256 @@
+//! Batches, and their way into the stream: pipelined, each fenced by the one before.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use data_encoding::BASE64;
+use fred::bytes_utils::Str;
+use fred::clients::Client;
+use fred::interfaces::LuaInterface;
+use fred::types::Value;
+use jiff::Timestamp;
+use penstock_core::data::EventKind;
+use penstock_core::keys::Keys;
+use penstock_core::live::Broadcast;
+use thiserror::Error;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::events::Published;
+use crate::lease::Lease;
+use crate::scripts;
+
+/// What one entry or letter takes beside its data, about, in bytes.
+const OVERHEAD: usize = 64;
+
+/// Events that go into the stream together.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    entries: Vec<(EventKind, Bytes, u64)>,
+    letters: Vec<Letter>,
+    lives: Vec<Broadcast>,
+    shares: Vec<Arc<OwnedSemaphorePermit>>,
+    bytes: usize,
+    cursor: Option<u64>,
+    event_time: Option<Timestamp>,
+    received: Instant,
+}
+
+/// A frame set aside.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    /// The frame.
+    pub(crate) frame: Bytes,
+    /// Its sequence number, where it has one.
+    pub(crate) seq: Option<u64>,
+    /// What is wrong with it.
+    pub(crate) error: String,
+}
+
+/// Why a batch was not written.
+#[derive(Debug, Error)]
+pub(crate) enum PublishError {
+    /// Another ingest holds the lease.
+    #[error("the lease is held by another ingest")]
+    Lease,
+    /// The cursor is not what the batch before left.
+    #[error("the cursor is {found:?}, not {expected:?}")]
+    Cursor {
+        /// What stands there.
+        found: String,
+        /// What should.
+        expected: String,
+    },
+    /// Redis did not answer, or with an error: the batch may be written or not.
+    #[error(transparent)]
+    Redis(fred::error::Error),
+    /// The script answered something else.
+    #[error("the script answered {0:?}")]
+    Answer(Vec<String>),
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Vec<String>, fred::error::Error>> + Send>>;
+
+struct InFlight {
+    answer: Answer,
+    expected: String,
+    published: Published,
+    lives: Vec<Broadcast>,
+    _shares: Vec<Arc<OwnedSemaphorePermit>>,
+}
+
+/// Sends batches one behind the other and takes their answers in order.
+pub(crate) struct Publisher {
+    client: Client,
+    lease: Lease,
+    script: Str,
+    keys: [String; 6],
+    consumer: String,
+    /// The cursor's text that the last batch sent will leave.
+    fence: String,
+    /// The host to be written as the cursor's source with the next entry.
+    source: Option<String>,
+    in_flight: VecDeque<InFlight>,
+}
+
+// === impl Batch ===
+
+impl Batch {
+    /// Begins with nothing, received now.
+    pub(crate) fn new(received: Instant) -> Self {
+        Self {
+            entries: Vec::new(),
+            letters: Vec::new(),
+            lives: Vec::new(),
+            shares: Vec::new(),
+            bytes: 0,
+            cursor: None,
+            event_time: None,
+            received,
+        }
+    }
+
+    /// Adds an entry.
+    pub(crate) fn entry(&mut self, kind: EventKind, data: Bytes, seq: u64) {
+        self.bytes += data.len() + OVERHEAD;
+        self.entries.push((kind, data, seq));
+    }
+
+    /// Adds a frame set aside.
+    pub(crate) fn letter(&mut self, letter: Letter) {
+        self.bytes += letter.frame.len() * 4 / 3 + OVERHEAD;
+        self.letters.push(letter);
+    }
+
+    /// Adds what the live streams show of an entry.
+    pub(crate) fn live(&mut self, event: Broadcast) {
+        self.lives.push(event);
+    }
+
+    /// Moves the cursor with this batch.
+    pub(crate) fn advance(&mut self, cursor: u64, event_time: Option<Timestamp>) {
+        self.cursor = Some(cursor);
+        self.event_time = event_time;
+    }
+
+    /// Keeps the buffer's bytes taken until the batch is written.
+    pub(crate) fn keep(&mut self, share: &Arc<OwnedSemaphorePermit>) {
+        if self.shares.last().is_none_or(|last| !Arc::ptr_eq(last, share)) {
+            self.shares.push(Arc::clone(share));
+        }
+    }
+
+    /// Says whether there is anything to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cursor.is_none() && self.letters.is_empty()
+    }
+
+    /// Says whether it is to be sent without waiting for more.
+    pub(crate) fn is_full(&self, events: usize, bytes: usize) -> bool {
+        self.entries.len() + self.letters.len() >= events || self.bytes >= bytes
+    }
+}
+
+// === impl Publisher ===
+
+impl Publisher {
+    /// Begins after the cursor whose text is `fence`.
+    pub(crate) fn new(client: Client, lease: Lease, keys: &Keys, fence: String, source: Option<String>) -> Self {
+        let names = [
+            lease.key().to_owned(),
+            keys.cursor().to_owned(),
+            keys.stream().to_owned(),
+            keys.ingest_source(),
+            keys.ingest_state(),
+            keys.dead_letters(),
+        ];
+        let consumer = format!("ingest-{}", lease.token().get(..8).unwrap_or_default());
+        let in_flight = VecDeque::new();
+        Self { client, lease, script: Str::from(scripts::publish()), keys: names, consumer, fence, source, in_flight }
+    }
+
+    /// Returns how many batches are on their way.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Sends a batch behind those on their way.
+    pub(crate) async fn send(&mut self, batch: Batch) {
+        let Batch { entries, letters, lives, shares, cursor, event_time, received, .. } = batch;
+        let new = cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
+        let mut args: Vec<Value> = Vec::with_capacity(8 + entries.len() * 3 + letters.len() * 4);
+        let source = self.source.clone().unwrap_or_default();
+        if !entries.is_empty() {
+            self.source = None;
+        }
+        args.extend([
+            self.lease.token().into(),
+            self.lease.millis().to_string().into(),
+            self.fence.as_str().into(),
+            new.as_str().into(),
+            event_time.map(|time| time.to_string()).unwrap_or_default().into(),
+            source.into(),
+            entries.len().to_string().into(),
+            letters.len().to_string().into(),
+        ]);
+        let published = Published {
+            entries: entries.len(),
+            cursor,
+            event_time,
+            sent: Instant::now(),
+            received,
+        };
+        for (kind, data, seq) in entries {
+            args.push(Value::String(Str::from_static(kind.as_str())));
+            args.push(Value::Bytes(data));
+            args.push(seq.to_string().into());
+        }
+        for letter in letters {
+            args.push(BASE64.encode(&letter.frame).into());
+            args.push(letter.seq.map(|seq| seq.to_string()).unwrap_or_default().into());
+            args.push(letter.error.into());
+            args.push(self.consumer.as_str().into());
+        }
+        let client = self.client.clone();
+        let (script, keys) = (self.script.clone(), self.keys.to_vec());
+        let mut answer: Answer = Box::pin(async move { client.eval(script, keys, args).await });
+        // The first poll hands the command to the connection: what is polled first is sent first.
+        let answer = match futures_util::poll!(&mut answer) {
+            std::task::Poll::Ready(done) => Box::pin(std::future::ready(done)),
+            std::task::Poll::Pending => answer,
+        };
+        let expected = if new.is_empty() { self.fence.clone() } else { std::mem::replace(&mut self.fence, new) };
+        self.in_flight.push_back(InFlight { answer, expected, published, lives, _shares: shares });
+    }
+
+    /// Waits for the oldest batch on its way; for ever where there is none. May be dropped and called again.
+    pub(crate) async fn next(&mut self) -> Result<(Published, Vec<Broadcast>), PublishError> {
+        let Some(oldest) = self.in_flight.front_mut() else {
+            return std::future::pending().await;
+        };
+        let answer = oldest.answer.as_mut().await;
+        let Some(done) = self.in_flight.pop_front() else {
+            return std::future::pending().await;
+        };
+        let answer = answer.map_err(PublishError::Redis)?;
+        match answer.first().map(String::as_str) {
+            Some("ok") => Ok((done.published, done.lives)),
+            Some("lease") => Err(PublishError::Lease),
+            Some("cursor") => Err(PublishError::Cursor {
+                found: answer.into_iter().nth(1).unwrap_or_default(),
+                expected: done.expected,
+            }),
+            _ => Err(PublishError::Answer(answer)),
+        }
+    }
+
+    /// Waits until nothing is on its way; answers no longer matter, the position is read anew.
+    pub(crate) async fn settle(&mut self) {
+        while !self.in_flight.is_empty() {
+            let _ = self.next().await;
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Remembers the last revision of repos seen lately, so that a missed commit can be told from a number left out.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+/// How many repos each generation holds; two of them take about 4 MB.
+const GENERATION: usize = 32_768;
+
+type Tid = [u8; 13];
+
+/// The last revision of each repo seen lately.
+#[derive(Debug, Default)]
+pub(crate) struct Revs {
+    hasher: RandomState,
+    young: HashMap<u64, Tid>,
+    old: HashMap<u64, Tid>,
+}
+
+// === impl Revs ===
+
+impl Revs {
+    /// Notes a commit; says whether the one before it, by its `since`, was never seen although an older one was.
+    pub(crate) fn commit(&mut self, did: &str, rev: &str, since: Option<&str>) -> bool {
+        let key = self.hasher.hash_one(did);
+        let known = self.young.get(&key).or_else(|| self.old.get(&key));
+        let missed = match (known, since.and_then(tid)) {
+            (Some(known), Some(since)) => since > *known,
+            _ => false,
+        };
+        if let Some(rev) = tid(rev) {
+            if self.young.len() >= GENERATION {
+                self.old = std::mem::take(&mut self.young);
+            }
+            self.young.insert(key, rev);
+        }
+        missed
+    }
+
+    /// Notes a `#sync`: the repo went on without commits.
+    pub(crate) fn sync(&mut self, did: &str) {
+        let key = self.hasher.hash_one(did);
+        self.young.remove(&key);
+        self.old.remove(&key);
+    }
+}
+
+fn tid(text: &str) -> Option<Tid> {
+    text.as_bytes().try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_since_past_the_known_rev_is_a_missed_commit() {
+        let mut revs = Revs::default();
+        assert!(!revs.commit("did:plc:a", "3aaaaaaaaaaa2", None));
+        assert!(!revs.commit("did:plc:a", "3aaaaaaaaaaa4", Some("3aaaaaaaaaaa2")));
+        assert!(revs.commit("did:plc:a", "3aaaaaaaaaaa7", Some("3aaaaaaaaaaa6")));
+        assert!(!revs.commit("did:plc:b", "3aaaaaaaaaaa7", Some("3aaaaaaaaaaa6")), "unknown repos prove nothing");
+    }
+
+    #[test]
+    fn a_sync_explains_it() {
+        let mut revs = Revs::default();
+        revs.commit("did:plc:a", "3aaaaaaaaaaa2", None);
+        revs.sync("did:plc:a");
+        assert!(!revs.commit("did:plc:a", "3aaaaaaaaaaa7", Some("3aaaaaaaaaaa6")));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut revs = Revs::default();
+        for index in 0..200_000 {
+            revs.commit(&format!("did:plc:{index}"), "3aaaaaaaaaaa2", None);
+        }
+        assert!(revs.young.len() <= GENERATION && revs.old.len() <= GENERATION);
+    }
+}

@@ -1,0 +1,23 @@
+//! The Lua scripts of ingest; each is one atomic step in Redis.
+//!
+//! They go as `EVAL` with their text: Redis keeps what it compiled, so the text costs a hash of some hundred bytes a
+//! batch, and a Redis that forgot its scripts makes no difference.
+
+use penstock_core::dead_letter;
+
+/// Writes one batch behind the fence of lease and cursor.
+pub(crate) fn publish() -> String {
+    format!("{}{}", dead_letter::LUA, include_str!("scripts/publish.lua"))
+}
+
+/// Writes status and recent events for the lease's holder.
+pub(crate) const STATUS: &str = include_str!("scripts/status.lua");
+
+/// Renews the lease.
+pub(crate) const RENEW: &str = include_str!("scripts/renew.lua");
+
+/// Gives the lease back.
+pub(crate) const RELEASE: &str = include_str!("scripts/release.lua");
+
+/// Publishes several live events.
+pub(crate) const BROADCAST: &str = include_str!("scripts/broadcast.lua");

@@ -1,0 +1,329 @@
+//! One connection to a relay, from the position in Redis to the last answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::interfaces::HashesInterface;
+use jiff::Timestamp;
+use penstock_core::live::{Broadcast, state};
+use penstock_core::settings::{RelayUrl, Settings};
+use penstock_telemetry::admin::CheckHandle;
+use penstock_wire::Limits;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::decode::Decoded;
+use crate::events::Telemetry;
+use crate::intake::{Intake, Memory, Notes, Stop};
+use crate::lease::Lease;
+use crate::live::{Connection, Sampler};
+use crate::position::{Begin, Position};
+use crate::publish::{PublishError, Publisher};
+use crate::socket::{self, End, Reader};
+
+/// How many chunks may be under decoding.
+const CHUNKS: usize = 64;
+
+/// How long what was received may take to be written when ingest is to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What a connection is made and read with; lives as long as the lease.
+pub(crate) struct Session {
+    /// All settings.
+    pub(crate) settings: Arc<Settings>,
+    /// The connection for commands.
+    pub(crate) client: Client,
+    /// The lease under which is written.
+    pub(crate) lease: Lease,
+    /// Logs and counts.
+    pub(crate) telemetry: Telemetry,
+    /// Whether Redis is fit.
+    pub(crate) redis: CheckHandle,
+    /// Whether reading is paused.
+    pub(crate) paused: watch::Receiver<bool>,
+    /// Where the state of the connection is told.
+    pub(crate) connection: watch::Sender<Connection>,
+    /// Where live events are shown.
+    pub(crate) lives: mpsc::Sender<Vec<Broadcast>>,
+    /// Somebody wants a new connection.
+    pub(crate) reconnect: Arc<Notify>,
+    /// What is known across connections.
+    pub(crate) memory: Memory,
+    /// Chooses the live events shown.
+    pub(crate) sampler: Sampler,
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Ingest is to end.
+    Asked,
+    /// The stream is full.
+    Paused,
+    /// Somebody wants a new connection.
+    Reconnect,
+    /// The host's sequence began again.
+    Reset,
+    /// The relay failed.
+    Relay {
+        /// In a word, for the metric.
+        reason: &'static str,
+        /// For the log.
+        detail: String,
+        /// How long events had come.
+        healthy: Duration,
+    },
+    /// Redis failed, or something else wrote the cursor: the position is in doubt.
+    Redis {
+        /// In a word, for the metric.
+        reason: &'static str,
+        /// For the log.
+        detail: String,
+    },
+    /// Another ingest holds the lease.
+    LeaseLost,
+}
+
+/// The parts of an open connection.
+struct Open {
+    reader: JoinHandle<End>,
+    queue: mpsc::Receiver<JoinHandle<Decoded>>,
+    stop_reading: CancellationToken,
+    publisher: Publisher,
+}
+
+// === impl Session ===
+
+impl Session {
+    /// Reads one connection until something ends it. Whatever it wrote, the next one finds in Redis.
+    pub(crate) async fn run(&mut self, relay: &RelayUrl, anew: bool, cancel: &CancellationToken) -> Outcome {
+        let position = match Position::load(&self.client, &self.settings.keys).await {
+            Ok(position) => position,
+            Err(error) => return Outcome::Redis { reason: "position", detail: error.to_string() },
+        };
+        self.redis.ok();
+        self.telemetry.resumed(position.cursor, position.event_time);
+        let host = relay.host();
+        let begin = if anew { Position::begin_anew() } else { position.begin(&host, self.settings.relay.start) };
+        let connecting = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Outcome::Asked,
+            connecting = socket::connect(relay, begin.ask, &self.settings.relay) => connecting,
+        };
+        let socket = match connecting {
+            Ok(socket) => socket,
+            Err(error) => {
+                let healthy = Duration::ZERO;
+                return Outcome::Relay { reason: "connect", detail: error.to_string(), healthy };
+            }
+        };
+        self.telemetry.connected(&host, begin.ask, begin.why);
+        self.connection.send_replace(Connection { connected: true, url: relay.to_string() });
+        let source = begin.set_source.then(|| host.clone());
+        let publisher =
+            Publisher::new(self.client.clone(), self.lease.clone(), &self.settings.keys, position.fence, source);
+        let (queue_in, queue) = mpsc::channel(CHUNKS);
+        let stop_reading = CancellationToken::new();
+        let budget_bytes = self.settings.ingest.buffer_bytes;
+        let reader = Reader {
+            socket,
+            queue: queue_in,
+            budget: Arc::new(Semaphore::new(budget_bytes)),
+            budget_bytes,
+            limits: Arc::new(Limits::default()),
+            telemetry: self.telemetry.clone(),
+            data_timeout: self.settings.relay.data_timeout,
+            ping_interval: self.settings.relay.ping_interval,
+            cancel: stop_reading.clone(),
+        };
+        let open = Open { reader: tokio::spawn(reader.run()), queue, stop_reading, publisher };
+        let outcome = self.read(&host, begin, open, cancel).await;
+        self.telemetry.disconnected();
+        self.connection.send_replace(Connection { connected: false, url: relay.to_string() });
+        outcome
+    }
+
+    async fn read(&mut self, host: &str, begin: Begin, mut open: Open, cancel: &CancellationToken) -> Outcome {
+        let settings = Arc::clone(&self.settings);
+        let ingest = &settings.ingest;
+        let mut intake = Intake {
+            host,
+            seam: begin.seam,
+            memory: &mut self.memory,
+            sampler: &mut self.sampler,
+            telemetry: &self.telemetry,
+            batch: None,
+            notes: Notes::default(),
+            watching: false,
+        };
+        let mut first_data: Option<Instant> = None;
+        let mut send_at = Instant::now();
+        let mut queue_open = true;
+        // Once set, no more is taken in: what was taken is written, then this is the outcome.
+        let mut ending: Option<Outcome> = None;
+        let mut drain_until: Option<Instant> = None;
+        let outcome = loop {
+            let in_flight = open.publisher.in_flight();
+            let may_send = in_flight < ingest.batches_in_flight;
+            let full =
+                intake.batch.as_ref().is_some_and(|batch| batch.is_full(ingest.batch_events, ingest.batch_bytes));
+            let waiting = intake.batch.as_ref().is_some_and(|batch| !batch.is_empty());
+            let hurry = full || ending.is_some() || !queue_open;
+            if may_send && waiting && (hurry || Instant::now() >= send_at) {
+                if let Some(batch) = intake.batch.take() {
+                    open.publisher.send(batch).await;
+                }
+                continue;
+            }
+            if !waiting && in_flight == 0 && (ending.is_some() || !queue_open) {
+                break match ending {
+                    Some(outcome) => outcome,
+                    None => ended(&mut open.reader, first_data).await,
+                };
+            }
+            tokio::select! {
+                biased;
+                answer = open.publisher.next() => match answer {
+                    Ok((published, lives)) => {
+                        self.telemetry.published(&published);
+                        if !lives.is_empty() {
+                            // A live stream that does not keep up misses events; it never holds up the real one.
+                            let _ = self.lives.try_send(lives);
+                        }
+                    }
+                    Err(error) => break refused(&error),
+                },
+                () = cancel.cancelled(), if ending.is_none() && drain_until.is_none() => {
+                    open.stop_reading.cancel();
+                    drain_until = Some(Instant::now() + DRAIN);
+                }
+                () = sleep_until(drain_until.unwrap_or_else(Instant::now)), if drain_until.is_some() => break Outcome::Asked,
+                () = until(&mut self.paused, true), if ending.is_none() && drain_until.is_none() => {
+                    open.stop_reading.cancel();
+                    ending = Some(Outcome::Paused);
+                }
+                () = self.reconnect.notified(), if ending.is_none() && drain_until.is_none() => {
+                    open.stop_reading.cancel();
+                    ending = Some(Outcome::Reconnect);
+                }
+                () = sleep_until(send_at), if waiting && may_send => {}
+                decoding = open.queue.recv(), if queue_open && ending.is_none() && !full => {
+                    let Some(decoding) = decoding else {
+                        queue_open = false;
+                        continue;
+                    };
+                    let decoded = match decoding.await {
+                        Ok(decoded) => decoded,
+                        Err(error) => {
+                            ending = Some(Outcome::Relay {
+                                reason: "decoder",
+                                detail: error.to_string(),
+                                healthy: Duration::ZERO,
+                            });
+                            open.stop_reading.cancel();
+                            continue;
+                        }
+                    };
+                    first_data.get_or_insert_with(Instant::now);
+                    if !waiting {
+                        send_at = Instant::now() + ingest.batch_delay;
+                    }
+                    if let Err(stop) = take_all(&mut intake, decoded) {
+                        open.stop_reading.cancel();
+                        ending = Some(stopped(stop, first_data));
+                    }
+                }
+            }
+            if intake.notes != Notes::default() {
+                let notes = std::mem::take(&mut intake.notes);
+                note(&self.client, &settings, notes).await;
+            }
+        };
+        drop(intake);
+        open.stop_reading.cancel();
+        drop(open.queue);
+        open.publisher.settle().await;
+        match outcome {
+            Outcome::Relay { .. } if cancel.is_cancelled() => Outcome::Asked,
+            outcome => outcome,
+        }
+    }
+
+    /// Returns once reading is not paused.
+    pub(crate) async fn unpaused(&mut self) {
+        until(&mut self.paused, false).await;
+    }
+}
+
+fn take_all(intake: &mut Intake<'_>, decoded: Decoded) -> Result<(), Stop> {
+    let now = Timestamp::now();
+    for item in decoded.items {
+        intake.take(item, &decoded.share, decoded.received, now)?;
+    }
+    Ok(())
+}
+
+/// Returns when the switch stands as wanted; never, once nobody turns it any more.
+async fn until(switch: &mut watch::Receiver<bool>, wanted: bool) {
+    if switch.wait_for(|paused| *paused == wanted).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Counts what was seen, beside the cursor.
+async fn note(client: &Client, settings: &Settings, notes: Notes) {
+    for (field, count) in [(state::GAPS, notes.gaps), (state::RESETS, notes.resets), (state::DATA_LOSS, notes.losses)] {
+        if count > 0
+            && let Err(error) = client.hincrby::<i64, _, _>(settings.keys.ingest_state(), field, i64::from(count)).await
+        {
+            warn!(%error, field, "could not count beside the cursor");
+        }
+    }
+}
+
+fn stopped(stop: Stop, first_data: Option<Instant>) -> Outcome {
+    let healthy = first_data.map(|first| first.elapsed()).unwrap_or_default();
+    match stop {
+        Stop::Reset => Outcome::Reset,
+        Stop::Unreadable => {
+            Outcome::Relay { reason: "unreadable", detail: "a frame is unreadable".to_owned(), healthy }
+        }
+        Stop::Said(detail) => Outcome::Relay { reason: "said", detail, healthy },
+    }
+}
+
+fn refused(error: &PublishError) -> Outcome {
+    match error {
+        PublishError::Lease => Outcome::LeaseLost,
+        PublishError::Cursor { found, expected } => {
+            error!(
+                found,
+                expected, "something else wrote the cursor: if another system still does, give this one its own key"
+            );
+            Outcome::Redis { reason: "cursor", detail: error.to_string() }
+        }
+        PublishError::Redis(_) | PublishError::Answer(_) => {
+            Outcome::Redis { reason: "redis", detail: error.to_string() }
+        }
+    }
+}
+
+async fn ended(reader: &mut JoinHandle<End>, first_data: Option<Instant>) -> Outcome {
+    let healthy = first_data.map(|first| first.elapsed()).unwrap_or_default();
+    match timeout(DRAIN, reader).await {
+        Ok(Ok(End::Asked)) => Outcome::Asked,
+        Ok(Ok(End::Closed(detail))) => {
+            Outcome::Relay { reason: "closed", detail: format!("the relay closed {detail}"), healthy }
+        }
+        Ok(Ok(End::Silent(after))) => {
+            Outcome::Relay { reason: "silent", detail: format!("no data for {after:?}"), healthy }
+        }
+        Ok(Ok(End::Failed(error))) => Outcome::Relay { reason: "failed", detail: error.to_string(), healthy },
+        Ok(Err(error)) => Outcome::Relay { reason: "failed", detail: error.to_string(), healthy },
+        Err(_) => Outcome::Relay { reason: "failed", detail: "the reader did not end".to_owned(), healthy },
+    }
+}

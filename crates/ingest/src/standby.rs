@@ -1,0 +1,141 @@
+//! Samples the heads of the relays that stand by, so that a failover knows where to begin there.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::interfaces::HashesInterface;
+use futures_util::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use penstock_core::live::{Head, state};
+use penstock_core::settings::{RelayUrl, Settings};
+use penstock_wire::{Frame, Limits};
+use tokio::sync::watch;
+use tokio::time::{interval, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tracing::{debug, warn};
+
+use crate::events::Telemetry;
+use crate::live::Connection;
+use crate::socket;
+
+/// How many samples of one host are remembered until the cursor has passed one.
+const SAMPLES: usize = 128;
+
+/// A sample counts as passed only when the cursor's event is this much later: hosts' clocks differ.
+const MARGIN: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long a relay that stands by may take to send one event.
+const FIRST_EVENT: Duration = Duration::from_secs(10);
+
+/// Samples the relays that are not being read.
+pub(crate) struct Standby {
+    /// The connection for commands.
+    pub(crate) client: Client,
+    /// All settings.
+    pub(crate) settings: Arc<Settings>,
+    /// Knows how far the cursor is.
+    pub(crate) telemetry: Telemetry,
+    /// Says which relay is being read.
+    pub(crate) connection: watch::Receiver<Connection>,
+}
+
+// === impl Standby ===
+
+impl Standby {
+    /// Samples at each interval, until dropped; returns at once where there is only one relay.
+    pub(crate) async fn run(self) {
+        if self.settings.relay.urls.len() < 2 {
+            return std::future::pending().await;
+        }
+        let mut samples: HashMap<String, VecDeque<Head>> = HashMap::new();
+        let mut tick = interval(self.settings.relay.standby_interval);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let reading = self.connection.borrow().url.clone();
+            for relay in self.settings.relay.urls.iter().filter(|relay| relay.to_string() != reading) {
+                let host = relay.host();
+                match self.head(relay).await {
+                    Some(head) => {
+                        let samples = samples.entry(host.clone()).or_default();
+                        samples.push_back(head);
+                        if samples.len() > SAMPLES {
+                            samples.pop_front();
+                        }
+                    }
+                    None => debug!(host, "could not sample the relay that stands by"),
+                }
+                if let Some(head) = samples.get_mut(&host).and_then(|samples| self.passed(samples)) {
+                    self.store(&host, &head).await;
+                }
+            }
+        }
+    }
+
+    /// Takes the newest sample that the cursor has passed, and forgets it and the older ones.
+    fn passed(&self, samples: &mut VecDeque<Head>) -> Option<Head> {
+        let now = Timestamp::now();
+        let lag = SignedDuration::try_from(self.telemetry.progress().lag(now)?).ok()?;
+        let event_time = now.checked_sub(lag).ok()?;
+        newest_passed(samples, event_time)
+    }
+
+    async fn head(&self, relay: &RelayUrl) -> Option<Head> {
+        let mut socket = socket::connect(relay, None, &self.settings.relay).await.ok()?;
+        let first = async {
+            while let Some(Ok(message)) = socket.next().await {
+                let Message::Binary(frame) = message else { continue };
+                let head = match penstock_wire::decode(&frame, &Limits::default()) {
+                    Ok(Frame::Event(event)) => (event.seq, event.time),
+                    Ok(Frame::Sync(sync)) => (sync.seq, sync.time),
+                    _ => continue,
+                };
+                if let (seq, Some(time)) = head {
+                    return Some(Head { seq, time });
+                }
+            }
+            None
+        };
+        let head = timeout(FIRST_EVENT, first).await.ok().flatten();
+        let _ = timeout(Duration::from_millis(500), socket.close(None)).await;
+        head
+    }
+
+    async fn store(&self, host: &str, head: &Head) {
+        let Ok(json) = serde_json::to_string(head) else { return };
+        let stored: Result<i64, _> =
+            self.client.hset(self.settings.keys.ingest_state(), (state::standby(host), json)).await;
+        if let Err(error) = stored {
+            warn!(%error, host, "could not store the sampled head");
+        }
+    }
+}
+
+fn newest_passed(samples: &mut VecDeque<Head>, event_time: Timestamp) -> Option<Head> {
+    let mut newest = None;
+    while let Some(head) = samples.front() {
+        if head.time.checked_add(MARGIN).is_ok_and(|passed| passed <= event_time) {
+            newest = samples.pop_front();
+        } else {
+            break;
+        }
+    }
+    newest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sample_that_the_cursor_has_passed_is_used() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let head = |seq, seconds| Head { seq, time: at(seconds) };
+        let mut samples = VecDeque::from([head(1, 100), head(2, 160), head(3, 220)]);
+        assert_eq!(newest_passed(&mut samples, at(159)), None, "a lagging cursor needs an older sample");
+        assert_eq!(newest_passed(&mut samples, at(220)), Some(head(2, 160)));
+        assert_eq!(samples, [head(3, 220)]);
+    }
+}

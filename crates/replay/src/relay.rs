@@ -1,0 +1,224 @@
+//! The relay: one listener, a task a client, and a clock for all.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{debug, info, warn};
+
+use crate::client;
+use crate::edition::Chunk;
+use crate::error::Error;
+use crate::settings::Settings;
+use crate::stock::Stock;
+use crate::timeline::Clock;
+
+/// Time the clients have to end once the relay is cancelled.
+const SHUTDOWN: Duration = Duration::from_secs(6);
+/// Pause after a connection that could not be accepted: the process may be out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Listens, prepares frames, and serves once it runs.
+#[derive(Debug)]
+pub struct Relay {
+    listener: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    preparing: Option<JoinHandle<()>>,
+    /// Ends the preparation when the relay is dropped.
+    _stop: DropGuard,
+}
+
+/// Reads and checks the recording, listens, and begins to prepare frames; clients are served once [`Relay::run`] is called.
+///
+/// # Errors
+/// Where a setting is out of range, the recording cannot be read or served, or the address cannot be listened on.
+pub async fn bind(settings: Settings) -> Result<Relay, Error> {
+    let address = settings.address;
+    let bound = |source| Error::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(bound)?;
+    let address = listener.local_addr().map_err(bound)?;
+    let prepare = move || Ok((Arc::new(Stock::new(&settings)?), settings));
+    let (stock, settings) = spawn_blocking(prepare).await.map_err(|source| Error::Prepare { source })??;
+    let stop = CancellationToken::new();
+    let preparing = spawn_blocking({
+        let (stock, stop) = (Arc::clone(&stock), stop.clone());
+        move || {
+            for number in (0..stock.ahead()).take_while(|_| !stop.is_cancelled()) {
+                stock.make(number);
+            }
+        }
+    });
+    let shared = Arc::new(Shared {
+        clock: Clock::new(settings.rate, settings.backlog, settings.total),
+        settings,
+        stock,
+        started: OnceLock::new(),
+        taken: AtomicU64::new(0),
+        served: AtomicU64::new(0),
+        clients: AtomicUsize::new(0),
+    });
+    Ok(Relay { listener, address, shared, preparing: Some(preparing), _stop: stop.drop_guard() })
+}
+
+impl Relay {
+    /// The address it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The seq of the newest live event; see [`Handle::head`].
+    pub fn head(&self) -> u64 {
+        self.shared.head()
+    }
+
+    /// A handle that tells of the relay while it runs.
+    pub fn handle(&self) -> Handle {
+        Handle { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Waits until everything is prepared that is prepared ahead: all frames where they fit, else the first few MiB.
+    ///
+    /// # Errors
+    /// [`Error::Prepare`] where the preparation died.
+    pub async fn prepared(&mut self) -> Result<(), Error> {
+        match self.preparing.take() {
+            Some(preparing) => preparing.await.map_err(|source| Error::Prepare { source }),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the clock and serves clients until cancelled; then each client gets a close, and what it has of its present
+    /// frame to come.
+    ///
+    /// # Errors
+    /// None at present: a client's failure is its own.
+    pub async fn run(self, cancel: CancellationToken) -> Result<(), Error> {
+        self.shared.started.get_or_init(Instant::now);
+        info!(address = %self.address, "relay serves");
+        let mut clients = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = cancel.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+                Some(ended) = clients.join_next() => {
+                    if let Err(error) = ended {
+                        warn!(%error, "client task died");
+                    }
+                    continue;
+                }
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let (shared, cancel) = (Arc::clone(&self.shared), cancel.clone());
+                    clients.spawn(async move {
+                        let _here = Here::new(&shared.clients);
+                        if let Err(error) = client::serve(stream, &shared, &cancel).await {
+                            debug!(%error, %peer, "connection failed");
+                        }
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "could not accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.listener);
+        let all_ended = async { while clients.join_next().await.is_some() {} };
+        if timeout(SHUTDOWN, all_ended).await.is_err() {
+            warn!(clients = clients.len(), "clients cut off");
+        }
+        Ok(())
+    }
+}
+
+/// Tells of a relay while it runs.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// The seq of the newest live event; one below the first event's where there is none yet. Where the relay is endless and
+    /// unlimited, the newest that any client took.
+    pub fn head(&self) -> u64 {
+        self.shared.head()
+    }
+
+    /// The number of open connections.
+    pub fn clients(&self) -> usize {
+        self.shared.clients.load(Ordering::Relaxed)
+    }
+
+    /// The number of events handed to clients so far, all clients together.
+    pub fn served(&self) -> u64 {
+        self.shared.served.load(Ordering::Relaxed)
+    }
+}
+
+/// Holds what all clients of a relay share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) stock: Arc<Stock>,
+    pub(crate) clock: Clock,
+    started: OnceLock<Instant>,
+    /// One past the furthest position that any client took.
+    pub(crate) taken: AtomicU64,
+    /// Events handed to clients.
+    pub(crate) served: AtomicU64,
+    clients: AtomicUsize,
+}
+
+impl Shared {
+    /// How many events a client may take.
+    pub(crate) fn available(&self) -> u64 {
+        self.clock.available(self.elapsed())
+    }
+
+    /// How many events are live.
+    pub(crate) fn live(&self) -> u64 {
+        self.clock.live(self.elapsed(), self.taken.load(Ordering::Relaxed))
+    }
+
+    /// When the event at this position will be live, if it is not and ever will be.
+    pub(crate) fn due(&self, position: u64) -> Option<Instant> {
+        Some(*self.started.get()? + self.clock.due(position)?)
+    }
+
+    /// Makes a chunk away from the sockets.
+    pub(crate) fn make(&self, number: u64) -> JoinHandle<Arc<Chunk>> {
+        let stock = Arc::clone(&self.stock);
+        spawn_blocking(move || stock.make(number))
+    }
+
+    fn head(&self) -> u64 {
+        self.stock.timeline().newest(self.live())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.started.get().map_or(Duration::ZERO, Instant::elapsed)
+    }
+}
+
+/// Counts a client while it is there.
+struct Here<'a>(&'a AtomicUsize);
+
+impl<'a> Here<'a> {
+    fn new(clients: &'a AtomicUsize) -> Self {
+        clients.fetch_add(1, Ordering::Relaxed);
+        Self(clients)
+    }
+}
+
+impl Drop for Here<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,173 @@
+//! The admin server: liveness, readiness and metrics of one process, and the client that asks for them.
+
+mod health;
+mod probe;
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json};
+use axum::routing::get;
+use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::TelemetryError;
+use crate::metrics::{CONTENT_TYPE, Metrics};
+
+pub use health::{CheckHandle, Health, Heartbeat};
+pub use probe::healthcheck;
+
+/// How long answers under way may take once the server is asked to end.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown` is cancelled, and returns the bound address.
+///
+/// Give it a token that is cancelled after the service has drained, so that probes are answered meanwhile.
+///
+/// # Errors
+///
+/// [`TelemetryError::BindAdmin`] when the address is not one or is taken.
+pub async fn serve(
+    address: impl ToSocketAddrs + Display,
+    health: Health,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> Result<(SocketAddr, JoinHandle<()>), TelemetryError> {
+    let bind_error = |source| TelemetryError::BindAdmin { address: address.to_string(), source };
+    let listener = TcpListener::bind(&address).await.map_err(bind_error)?;
+    let bound = listener.local_addr().map_err(bind_error)?;
+    info!(address = %bound, "admin server listening");
+
+    let server = axum::serve(listener, router(health, metrics))
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned())
+        .into_future();
+    let task = tokio::spawn(async move {
+        let cut = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(LAST_ANSWERS).await;
+        };
+        tokio::select! {
+            served = server => if let Err(error) = served {
+                error!(%error, "admin server failed");
+            },
+            () = cut => {}
+        }
+    });
+    Ok((bound, task))
+}
+
+fn router(health: Health, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(health)
+        .route("/metrics", get(scrape).with_state(metrics))
+}
+
+async fn healthz(State(health): State<Health>) -> impl IntoResponse {
+    let (alive, body) = health.liveness();
+    (status(alive), Json(body))
+}
+
+async fn readyz(State(health): State<Health>) -> impl IntoResponse {
+    let (ready, body) = health.readiness();
+    (status(ready), Json(body))
+}
+
+async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.encode())
+}
+
+fn status(fit: bool) -> StatusCode {
+    if fit { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::metrics::Metric;
+
+    async fn start(health: &Health, metrics: &Metrics) -> (SocketAddr, JoinHandle<()>, CancellationToken) {
+        let shutdown = CancellationToken::new();
+        let (address, task) = serve("127.0.0.1:0", health.clone(), metrics.clone(), shutdown.clone()).await.unwrap();
+        (address, task, shutdown)
+    }
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_as_openmetrics() {
+        let metrics = Metrics::new();
+        metrics.counter(Metric::Gaps, None).inc();
+        let (address, _task, _shutdown) = start(&Health::new(), &metrics).await;
+        let answer = get(address, "/metrics").await;
+        assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"), "{answer}");
+        assert!(answer.contains("\npenstock_ingest_gaps_total 1\n") && answer.ends_with("# EOF\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn readiness_follows_the_checks_and_liveness_does_not() {
+        let health = Health::new();
+        let redis = health.check("redis");
+        let (address, _task, _shutdown) = start(&health, &Metrics::new()).await;
+        redis.failing("connection refused");
+        let answer = get(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(
+            answer.ends_with(r#"{"checks":{"redis":{"detail":"connection refused","ok":false}},"status":"not ready"}"#)
+        );
+        assert!(get(address, "/healthz").await.ends_with(r#"{"status":"ok"}"#));
+        healthcheck(address).await.unwrap();
+        redis.ok();
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn a_missed_heartbeat_fails_the_healthcheck() {
+        let health = Health::new();
+        let decoder = health.heartbeat("decoder", Duration::ZERO);
+        let (address, _task, _shutdown) = start(&health, &Metrics::new()).await;
+        let error = loop {
+            match healthcheck(address).await {
+                Err(error) => break error.to_string(),
+                Ok(()) => tokio::task::yield_now().await,
+            }
+        };
+        assert!(error.contains("503") && error.contains("decoder"), "{error}");
+        decoder.retire();
+        healthcheck(address).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn shutdown_is_not_held_up_by_a_client_that_says_nothing() {
+        let (address, task, shutdown) = start(&Health::new(), &Metrics::new()).await;
+        let _idle = TcpStream::connect(address).await.unwrap();
+        get(address, "/healthz").await;
+        shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(5), task).await.unwrap().unwrap();
+        assert!(matches!(healthcheck(address).await, Err(TelemetryError::AskHealth { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_is_named() {
+        let (address, _task, _shutdown) = start(&Health::new(), &Metrics::new()).await;
+        let error = serve(address, Health::new(), Metrics::new(), CancellationToken::new()).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("could not bind the admin address {address}"));
+    }
+}

@@ -1,0 +1,89 @@
+//! The smallest client of the admin server, for a container that has no curl.
+
+use std::fmt::Display;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, ToSocketAddrs, lookup_host};
+use tokio::time::timeout;
+
+use crate::TelemetryError;
+
+/// How long the whole question may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The most of an answer that is read, in bytes.
+const LONGEST_ANSWER: u64 = 64 * 1024;
+
+/// Asks the admin server at `address` for `/healthz`, within 2 s; 0.0.0.0 and [::] mean this machine.
+///
+/// # Errors
+///
+/// [`TelemetryError::AskHealth`] when nothing answers there, [`TelemetryError::Unhealthy`] when the answer is not 200.
+pub async fn healthcheck(address: impl ToSocketAddrs + Display) -> Result<(), TelemetryError> {
+    let asked = timeout(PATIENCE, ask(&address)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let answer = asked.map_err(|source| TelemetryError::AskHealth { address: address.to_string(), source })?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.lines().next().unwrap_or_default();
+    match status.split(' ').nth(1) {
+        Some("200") => Ok(()),
+        _ => Err(TelemetryError::Unhealthy { address: address.to_string(), answer: format!("{status} {body}") }),
+    }
+}
+
+async fn ask(address: &(impl ToSocketAddrs + Display)) -> io::Result<String> {
+    let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for candidate in lookup_host(address).await? {
+        match TcpStream::connect(reachable(candidate)).await {
+            Ok(mut stream) => {
+                let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+                stream.write_all(request.as_bytes()).await?;
+                let mut answer = Vec::new();
+                stream.take(LONGEST_ANSWER).read_to_end(&mut answer).await?;
+                return Ok(String::from_utf8_lossy(&answer).into_owned());
+            }
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+/// An address to listen on is not always one to connect to.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_to_listen_on_is_asked_on_this_machine() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_buf(&mut Vec::with_capacity(1024)).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        });
+        healthcheck(format!("0.0.0.0:{port}")).await.unwrap();
+        server.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_an_error_after_two_seconds() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let error = healthcheck(address).await.unwrap_err();
+        assert!(matches!(&error, TelemetryError::AskHealth { source, .. } if source.kind() == io::ErrorKind::TimedOut));
+    }
+}

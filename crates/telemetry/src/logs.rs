@@ -1,0 +1,140 @@
+//! Log lines on standard error, for a machine (JSON) or a person (pretty).
+
+mod json;
+mod panics;
+
+use std::env;
+use std::fmt;
+use std::io::{self, IsTerminal};
+
+use jiff::Timestamp;
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::TelemetryError;
+
+/// Libraries whose debug lines would drown ours; a filter that names them overrides.
+const NOISY: &[&str] =
+    &["fred", "h2", "hyper", "hyper_util", "kube", "rustls", "sqlx", "tokio_tungstenite", "tower", "tungstenite"];
+
+/// Says which log lines are written, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The form of a line; default [`LogFormat::Auto`].
+    pub format: LogFormat,
+    /// A level in any case (error, warn, info, debug, trace, off; WARNING and CRITICAL too), with libraries at warn,
+    /// or a filter such as `info,penstock_ingest=debug`, taken as it is; default `info`.
+    pub filter: String,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// Pretty if standard error is a terminal, else JSON.
+    #[default]
+    Auto,
+    /// One flat JSON object a line: ts, level, target, msg, then the fields.
+    Json,
+    /// One line of text for a person, coloured on a terminal unless NO_COLOR is set.
+    Pretty,
+}
+
+/// RFC 3339, UTC, milliseconds.
+struct Clock;
+
+/// Sends log lines to standard error, and each panic as one of them.
+///
+/// # Errors
+///
+/// [`TelemetryError::ParseLogFilter`] for a filter that is none; [`TelemetryError::InstallLogs`] when called twice.
+pub fn init_logs(settings: &LogSettings) -> Result<(), TelemetryError> {
+    let filter = parse_filter(&settings.filter)?;
+    let terminal = io::stderr().is_terminal();
+    let pretty = match settings.format {
+        LogFormat::Auto => terminal,
+        LogFormat::Json => false,
+        LogFormat::Pretty => true,
+    };
+    let ansi = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // A line that cannot be written is dropped: saying so on the same closed pipe would panic.
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
+    let installed = if pretty {
+        subscriber.with_ansi(ansi).with_timer(Clock).finish().try_init()
+    } else {
+        subscriber.fmt_fields(json::Fields).event_format(json::Line).finish().try_init()
+    };
+    installed.map_err(|source| TelemetryError::InstallLogs { source })?;
+    panics::install();
+    Ok(())
+}
+
+fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    let refused = || TelemetryError::ParseLogFilter { filter: filter.to_owned() };
+    let directives = match filter.trim() {
+        filter if filter.contains(['=', ',', '[']) => filter.to_owned(),
+        // A lone word that is no level would be taken for a target, and silence everything else.
+        word => {
+            let level = parse_level(word).ok_or_else(refused)?;
+            let libraries = if matches!(level, "off" | "error") { level } else { "warn" };
+            let noisy = NOISY.iter().map(|library| format!(",{library}={libraries}"));
+            std::iter::once(level.to_owned()).chain(noisy).collect()
+        }
+    };
+    EnvFilter::try_new(directives).map_err(|_| refused())
+}
+
+fn parse_level(word: &str) -> Option<&'static str> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "off" => "off",
+        "critical" | "fatal" | "error" => "error",
+        "warning" | "warn" => "warn",
+        "info" => "info",
+        "debug" => "debug",
+        "trace" | "notset" => "trace",
+        _ => return None,
+    })
+}
+
+// === impl Clock ===
+
+impl FormatTime for Clock {
+    fn format_time(&self, out: &mut Writer<'_>) -> fmt::Result {
+        write!(out, "{:.3}", Timestamp::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn python_level_names_are_levels() {
+        for (word, level) in [("WARNING", "warn"), ("CRITICAL", "error"), ("Info", "info"), (" debug ", "debug")] {
+            let filter = parse_filter(word).unwrap().to_string();
+            assert!(filter.split(',').any(|directive| directive == level), "{word}: {filter}");
+        }
+    }
+
+    #[test]
+    fn libraries_stay_at_warn_when_we_debug() {
+        let filter = parse_filter("debug").unwrap().to_string();
+        assert!(filter.contains("sqlx=warn") && filter.contains("fred=warn"), "{filter}");
+    }
+
+    #[test]
+    fn a_filter_is_taken_as_it_is() {
+        let filter = parse_filter("info,penstock_ingest=debug").unwrap().to_string();
+        assert!(!filter.contains("sqlx"), "{filter}");
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for word in ["verbose", "", "5", "info,penstock=loud"] {
+            let error = parse_filter(word).unwrap_err().to_string();
+            assert!(error.contains(word) && error.contains("debug"), "{error}");
+        }
+    }
+}

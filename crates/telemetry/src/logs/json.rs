@@ -1,0 +1,248 @@
+//! The JSON form of a log line.
+
+use std::fmt::{self, Debug, Write};
+
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_log::NormalizeEvent;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::Clock;
+
+/// Writes an event as one JSON object: ts, level, target, msg, its fields, and the spans it is in, outermost first.
+pub(super) struct Line;
+
+/// Writes fields as `,"name":value` each, for [`Line`] to put into an object.
+pub(super) struct Fields;
+
+/// Collects one event's or span's fields.
+struct Collector<'a> {
+    fields: &'a mut dyn Write,
+    message: Option<String>,
+    result: fmt::Result,
+}
+
+// === impl Line ===
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        // Lines of the `log` crate carry their real target and level in fields.
+        let normalized = event.normalized_metadata();
+        let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
+        let mut fields = String::new();
+        let mut collector = Collector { fields: &mut fields, message: None, result: Ok(()) };
+        event.record(&mut collector);
+        let message = collector.message.unwrap_or_default();
+        collector.result?;
+
+        out.write_str("{\"ts\":\"")?;
+        Clock.format_time(&mut out)?;
+        let (level, target) = (level_name(metadata.level()), Value::from(metadata.target()));
+        write!(out, "\",\"level\":\"{level}\",\"target\":{target},\"msg\":{}{fields}", Value::from(message))?;
+        let mut separator = ",\"spans\":[";
+        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+            write!(out, "{separator}{{\"name\":{}", Value::from(span.name()))?;
+            if let Some(fields) = span.extensions().get::<FormattedFields<N>>() {
+                out.write_str(&fields.fields)?;
+            }
+            out.write_char('}')?;
+            separator = ",";
+        }
+        if separator == "," {
+            out.write_char(']')?;
+        }
+        out.write_str("}\n")
+    }
+}
+
+fn level_name(level: &Level) -> &'static str {
+    match *level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+// === impl Fields ===
+
+impl<'writer> FormatFields<'writer> for Fields {
+    fn format_fields<R: RecordFields>(&self, mut out: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut collector = Collector { fields: &mut out, message: None, result: Ok(()) };
+        fields.record(&mut collector);
+        collector.result
+    }
+
+    fn add_fields(
+        &self,
+        current: &'writer mut FormattedFields<Self>,
+        fields: &tracing::span::Record<'_>,
+    ) -> fmt::Result {
+        self.format_fields(current.as_writer(), fields)
+    }
+}
+
+// === impl Collector ===
+
+impl Collector<'_> {
+    fn write(&mut self, field: &Field, value: &Value) {
+        let name = match field.name() {
+            // Where a line of the `log` crate came from is in `target` already.
+            name if name.starts_with("log.") => return,
+            // Names that the line itself uses: an object must not hold one twice.
+            name @ ("ts" | "level" | "target" | "msg" | "spans" | "name") => Value::from(format!("{name}_")),
+            name => Value::from(name.strip_prefix("r#").unwrap_or(name)),
+        };
+        if self.result.is_ok() {
+            self.result = write!(self.fields, ",{name}:{value}");
+        }
+    }
+}
+
+impl Visit for Collector<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // JSON knows no NaN and no infinity: null.
+        self.write(field, &Value::from(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.write(field, &Value::from(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.write(field, &Value::from(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.write(field, &Value::from(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.message = Some(value.to_owned());
+        } else {
+            self.write(field, &Value::from(value));
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        let mut text = value.to_string();
+        let mut cause = value.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        self.write(field, &Value::from(text));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            self.message = Some(format!("{value:?}"));
+        } else {
+            self.write(field, &Value::from(format!("{value:?}")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{info, info_span, warn};
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Sink {
+        type Writer = Sink;
+
+        fn make_writer(&'a self) -> Sink {
+            self.clone()
+        }
+    }
+
+    fn lines(log: impl FnOnce()) -> Vec<Value> {
+        let sink = Sink::default();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(sink.clone()).fmt_fields(Fields).event_format(Line).finish();
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = sink.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    }
+
+    #[test]
+    fn a_line_is_one_flat_object() {
+        let name = "a \"quoted\"\nname";
+        let line = &lines(|| warn!(count = 3_u64, ratio = 0.5, up = true, %name, r#type = "x", "trim failed"))[0];
+        assert_eq!(line["level"], "warn");
+        assert_eq!(line["msg"], "trim failed");
+        assert_eq!(line["target"], module_path!());
+        assert_eq!((&line["count"], &line["ratio"], &line["up"]), (&3.into(), &0.5.into(), &true.into()));
+        assert_eq!(line["type"], "x");
+        let ts = line["ts"].as_str().unwrap();
+        assert!(ts.len() == 24 && ts.ends_with('Z') && ts.parse::<jiff::Timestamp>().is_ok(), "{ts}");
+    }
+
+    #[test]
+    fn an_error_is_written_with_its_causes() {
+        let cause = io::Error::other("connection refused");
+        let error = crate::TelemetryError::BindAdmin { address: "x:1".to_owned(), source: cause };
+        let line = &lines(|| info!(error = &error as &dyn std::error::Error, "no"))[0];
+        assert_eq!(line["error"], "could not bind the admin address x:1: connection refused");
+    }
+
+    #[test]
+    fn a_field_never_takes_the_place_of_the_lines_own() {
+        let line = &lines(|| info!(level = 7, msg = "other", nan = f64::NAN, "said"))[0];
+        assert_eq!((&line["level"], &line["msg"], &line["level_"]), (&"info".into(), &"said".into(), &7.into()));
+        assert_eq!(line["nan"], Value::Null);
+    }
+
+    #[test]
+    fn spans_stand_beside_the_fields_with_what_was_recorded_later() {
+        let lines = lines(|| {
+            let span = info_span!("batch", entries = 5, rows = tracing::field::Empty);
+            span.record("rows", 9);
+            span.in_scope(|| info!(entries = 1, "inside"));
+        });
+        assert_eq!(lines[0]["entries"], 1);
+        assert_eq!(lines[0]["spans"], serde_json::json!([{"name": "batch", "entries": 5, "rows": 9}]));
+    }
+
+    #[test]
+    fn lines_of_the_log_crate_keep_their_target() {
+        // The bridge is global: it is installed here only, and finds whatever subscriber is current.
+        let _ = tracing_log::LogTracer::init();
+        let line = &lines(|| log::warn!(target: "fred::pool", "lost {}", 1))[0];
+        assert_eq!(
+            (&line["target"], &line["msg"], &line["level"]),
+            (&"fred::pool".into(), &"lost 1".into(), &"warn".into())
+        );
+        assert!(line.get("log.target").is_none());
+    }
+}
