@@ -89,7 +89,7 @@ impl Intake<'_> {
             Item::Sync(sync) => {
                 self.telemetry.sync();
                 if self.judge(sync.seq, sync.time, now)? {
-                    self.memory.revs.sync(&sync.did);
+                    self.memory.revs.sync(&sync.did, &sync.rev);
                     self.advance(share, received);
                 }
             }

@@ -24,6 +24,8 @@ mod seam;
 mod session;
 mod socket;
 mod standby;
+#[cfg(test)]
+mod tests;
 mod trim;
 
 use std::sync::Arc;

@@ -196,13 +196,7 @@ impl Publisher {
             entries.len().to_string().into(),
             letters.len().to_string().into(),
         ]);
-        let published = Published {
-            entries: entries.len(),
-            cursor,
-            event_time,
-            sent: Instant::now(),
-            received,
-        };
+        let published = Published { entries: entries.len(), cursor, event_time, sent: Instant::now(), received };
         for (kind, data, seq) in entries {
             args.push(Value::String(Str::from_static(kind.as_str())));
             args.push(Value::Bytes(data));

@@ -27,20 +27,21 @@ impl Revs {
             (Some(known), Some(since)) => since > *known,
             _ => false,
         };
-        if let Some(rev) = tid(rev) {
-            if self.young.len() >= GENERATION {
-                self.old = std::mem::take(&mut self.young);
-            }
-            self.young.insert(key, rev);
-        }
+        self.know(key, rev);
         missed
     }
 
-    /// Notes a `#sync`: the repo went on without commits.
-    pub(crate) fn sync(&mut self, did: &str) {
-        let key = self.hasher.hash_one(did);
-        self.young.remove(&key);
-        self.old.remove(&key);
+    /// Notes a `#sync`: the repo went on to this revision without commits.
+    pub(crate) fn sync(&mut self, did: &str, rev: &str) {
+        self.know(self.hasher.hash_one(did), rev);
+    }
+
+    fn know(&mut self, key: u64, rev: &str) {
+        let Some(rev) = tid(rev) else { return };
+        if self.young.len() >= GENERATION {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, rev);
     }
 }
 
@@ -65,7 +66,7 @@ mod tests {
     fn a_sync_explains_it() {
         let mut revs = Revs::default();
         revs.commit("did:plc:a", "3aaaaaaaaaaa2", None);
-        revs.sync("did:plc:a");
+        revs.sync("did:plc:a", "3aaaaaaaaaaa6");
         assert!(!revs.commit("did:plc:a", "3aaaaaaaaaaa7", Some("3aaaaaaaaaaa6")));
     }
 

@@ -1,6 +1,9 @@
 //! Judges each sequence number: new, a repeat, behind a gap, or a sign that the host's sequence began again.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+/// How far ahead of ours a host's clock may be. An event from beyond proves nothing about the order of things.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 
 /// Where reading was to go on, on one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +75,7 @@ impl Seam {
     /// Event times are not in order: hosts copy them from clocks that are not theirs. So the latest one up to the cursor
     /// counts, capped at the time of receipt; a repeat is never later than that.
     pub(crate) fn judge(&mut self, seq: u64, time: Option<Timestamp>, now: Timestamp) -> Verdict {
-        let time = time.map(|time| time.min(now));
+        let believable = time.filter(|time| now.checked_add(CLOCKS_DIFFER).is_ok_and(|latest| *time <= latest));
         let verdict = match self.cursor {
             None => Verdict::Take,
             Some(cursor) if seq > cursor => {
@@ -88,14 +91,14 @@ impl Seam {
             }
             // What was asked for is above cursor - 1; some hosts answer with cursor - 1 itself.
             Some(cursor) if seq + 1 == cursor => return Verdict::Repeat,
-            Some(_) => match (time, self.event_time) {
+            Some(_) => match (believable, self.event_time) {
                 (Some(time), Some(before)) if time > before => return Verdict::Reset,
                 _ => return Verdict::Repeat,
             },
         };
         self.open = false;
         self.cursor = Some(seq);
-        self.event_time = self.event_time.max(time);
+        self.event_time = self.event_time.max(time.map(|time| time.min(now)));
         verdict
     }
 }
@@ -164,6 +167,12 @@ mod tests {
         assert_eq!(seam.judge(900, at(9_000_000), now()), Verdict::Take);
         let later = Timestamp::from_second(1_000_005).unwrap();
         assert_eq!(seam.judge(3, Some(later), later), Verdict::Reset);
+    }
+
+    #[test]
+    fn a_repeat_from_the_far_future_is_no_reset() {
+        let mut seam = Seam::after(Some(1000), at(1_000_000));
+        assert_eq!(seam.judge(5, at(9_000_000), now()), Verdict::Repeat);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub struct Layers {
     flags: BTreeMap<String, String>,
     environment: BTreeMap<String, String>,
     file: BTreeMap<String, String>,
+    below: BTreeMap<String, String>,
     file_name: String,
 }
 
@@ -67,6 +68,13 @@ impl Layers {
         self
     }
 
+    /// Takes what stands in the place of a default, below everything that somebody set.
+    #[must_use]
+    pub fn below(mut self, path: &str, value: impl Into<String>) -> Self {
+        self.below.insert(path.to_owned(), value.into());
+        self
+    }
+
     /// Takes the text of a settings file.
     ///
     /// # Errors
@@ -99,7 +107,8 @@ impl Layers {
                 return Some((value, Origin::Environment(name.to_owned())));
             }
         }
-        self.file.get(path).map(|value| (value.as_str(), Origin::File(self.file_name.clone())))
+        let file = self.file.get(path).map(|value| (value.as_str(), Origin::File(self.file_name.clone())));
+        file.or_else(|| self.below.get(path).map(|value| (value.as_str(), Origin::Default)))
     }
 
     /// Lists what the file and the flags name, to be held against what there is.
@@ -184,6 +193,9 @@ mod tests {
         assert_eq!(layers.find("redis.url", Some("REDIS_URL")).unwrap().0, "from-env");
         let layers = layers.environment([("PENSTOCK_REDIS_URL".to_owned(), "ours".to_owned())]);
         assert_eq!(layers.find("redis.url", Some("REDIS_URL")).unwrap().0, "ours");
+        let layers = layers.below("redis.url", "instead of the default");
+        assert_eq!(layers.find("redis.url", Some("REDIS_URL")).unwrap().0, "ours");
+        assert_eq!(Layers::default().below("a.b", "x").find("a.b", None), Some(("x", Origin::Default)));
         let layers = layers.flag("redis.url", "from-flag");
         assert_eq!(layers.find("redis.url", Some("REDIS_URL")), Some(("from-flag", Origin::Flag)));
     }

@@ -1,0 +1,48 @@
+# Everything a person does with Penstock from a checkout. `make` alone lists it.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+
+# What `make run` reads: a live relay instead of the bundled recording, where the data lies, events a second.
+RELAY_URL ?=
+DATA ?= data
+RATE ?= 500
+
+.PHONY: help tools run test lint fmt generate check-generated bench image clean
+
+help: ## Lists what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+tools: ## Installs what is missing, or says what to install
+	@scripts/ensure-tools.sh
+
+run: tools ## Runs the whole pipeline on the bundled recording; RELAY_URL=wss://bsky.network for a live relay
+	$(CARGO) build --release -p penstock
+	@exec target/release/penstock run --data "$(DATA)" --rate "$(RATE)" $(if $(RELAY_URL),--relay "$(RELAY_URL)")
+
+test: tools ## Runs every test, on a Redis and a PostgreSQL of their own
+	$(CARGO) test --workspace
+
+lint: ## Checks format and clippy, warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+fmt: ## Formats the code
+	$(CARGO) fmt --all
+
+generate: ## Writes the generated files anew
+	@scripts/generate.sh
+
+check-generated: ## Fails where a generated file is not what its source says
+	@scripts/generate.sh --check
+
+bench: tools ## Measures the budgets, each beside its limit in the same run
+	$(CARGO) build --release -p penstock -p penstock-bench
+	@exec target/release/penstock-bench
+
+image: ## Builds the container image
+	docker build --tag penstock:dev .
+
+clean: ## Removes what was built
+	$(CARGO) clean

@@ -1,0 +1,46 @@
+//! The commands: settings first, then logs, then the work.
+
+mod healthcheck;
+mod migrate;
+mod replay;
+mod run;
+mod service;
+mod settings;
+
+use penstock_core::settings::{LogFormat, Settings};
+use penstock_telemetry::LogSettings;
+
+use crate::cli::{Cli, Command};
+use crate::error::Error;
+
+/// Does what the command line says.
+pub(crate) fn run(cli: Cli) -> Result<(), Error> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Ingest => service::ingest(settings::load(&cli)?).await,
+            Command::Worker => service::worker(settings::load(&cli)?).await,
+            Command::Dashboard => service::dashboard(settings::load(&cli)?).await,
+            Command::Migrate { recount } => migrate::run(&settings::load(&cli)?, recount).await,
+            Command::Run(ref args) => run::run(args, settings::layers(&cli)?).await,
+            Command::Replay(ref args) => replay::run(args, &settings::load(&cli)?).await,
+            Command::Healthcheck { address } => healthcheck::run(address, &settings::load(&cli)?).await,
+            Command::Settings => {
+                print!("{}", settings::catalog());
+                Ok(())
+            }
+        }
+    })
+}
+
+/// Starts the log as the settings say.
+fn init_logs(settings: &Settings) -> Result<(), Error> {
+    let format = match settings.telemetry.log_format {
+        LogFormat::Pretty => penstock_telemetry::LogFormat::Pretty,
+        LogFormat::Json => penstock_telemetry::LogFormat::Json,
+        LogFormat::Auto => penstock_telemetry::LogFormat::Auto,
+    };
+    let filter = settings.telemetry.log_level.clone();
+    Ok(penstock_telemetry::init_logs(&LogSettings { format, filter })?)
+}

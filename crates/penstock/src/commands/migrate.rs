@@ -1,0 +1,14 @@
+//! Makes or completes the tables.
+
+use penstock_core::settings::Settings;
+
+use crate::error::Error;
+
+pub(super) async fn run(settings: &Settings, recount: bool) -> Result<(), Error> {
+    super::init_logs(settings)?;
+    let url = settings.postgres.url.as_ref().ok_or(Error::Missing {
+        field: "postgres.url",
+        how: "give the database, such as DATABASE_URL=postgres://user:password@host/database",
+    })?;
+    Ok(penstock_worker::migrate(url, recount).await?)
+}

@@ -1,0 +1,141 @@
+//! The two objects of a frame, borrowed from it: `blocks` stays where it was received.
+//!
+//! Unknown fields are passed over. Deprecated ones (`tooBig`, `rebase`, `blobs`) may be absent.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+
+use crate::cid::Link;
+use crate::limits::OPS_HELD;
+
+#[derive(Deserialize)]
+pub(crate) struct Header<'a> {
+    pub(crate) op: i64,
+    #[serde(borrow)]
+    pub(crate) t: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct CommitBody<'a> {
+    pub(crate) seq: u64,
+    pub(crate) repo: &'a str,
+    pub(crate) time: Option<&'a str>,
+    pub(crate) rev: &'a str,
+    pub(crate) since: Option<&'a str>,
+    #[serde(borrow)]
+    pub(crate) commit: Link<'a>,
+    pub(crate) blocks: &'a [u8],
+    #[serde(borrow)]
+    pub(crate) ops: Ops<'a>,
+    #[serde(rename = "tooBig")]
+    pub(crate) too_big: Option<bool>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct SyncBody<'a> {
+    pub(crate) seq: u64,
+    pub(crate) did: &'a str,
+    pub(crate) time: Option<&'a str>,
+    pub(crate) rev: &'a str,
+    pub(crate) blocks: &'a [u8],
+}
+
+#[derive(Deserialize)]
+pub(crate) struct IdentityBody<'a> {
+    pub(crate) seq: u64,
+    pub(crate) did: &'a str,
+    pub(crate) time: Option<&'a str>,
+    pub(crate) handle: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct AccountBody<'a> {
+    pub(crate) seq: u64,
+    pub(crate) did: &'a str,
+    pub(crate) time: Option<&'a str>,
+    pub(crate) active: bool,
+    pub(crate) status: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct InfoBody<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) message: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ErrorBody<'a> {
+    pub(crate) error: &'a str,
+    pub(crate) message: Option<&'a str>,
+}
+
+/// What can still be said of a body that is not as its lexicon says.
+#[derive(Deserialize)]
+pub(crate) struct Glimpse<'a> {
+    pub(crate) seq: u64,
+    pub(crate) did: Option<&'a str>,
+    pub(crate) repo: Option<&'a str>,
+    pub(crate) time: Option<&'a str>,
+}
+
+/// The least a body has to have.
+#[derive(Deserialize)]
+pub(crate) struct Numbered {
+    pub(crate) seq: u64,
+}
+
+/// The commit block, as far as the frame can be held against it.
+#[derive(Deserialize)]
+pub(crate) struct CommitBlock<'a> {
+    pub(crate) did: &'a str,
+    pub(crate) rev: &'a str,
+}
+
+/// The ops of a commit: all of them counted, [`OPS_HELD`] of them held.
+pub(crate) struct Ops<'a> {
+    pub(crate) held: Vec<Op<'a>>,
+    pub(crate) count: usize,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Op<'a> {
+    pub(crate) action: &'a str,
+    pub(crate) path: &'a str,
+    #[serde(borrow)]
+    pub(crate) cid: Option<Link<'a>>,
+}
+
+// === impl Ops ===
+
+impl<'de: 'a, 'a> Deserialize<'de> for Ops<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct OpsVisitor;
+
+        impl<'de> Visitor<'de> for OpsVisitor {
+            type Value = Ops<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of ops")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                let mut held = Vec::with_capacity(items.size_hint().unwrap_or_default().min(OPS_HELD));
+                while held.len() < OPS_HELD {
+                    match items.next_element()? {
+                        Some(op) => held.push(op),
+                        None => return Ok(Ops { count: held.len(), held }),
+                    }
+                }
+                let mut count = held.len();
+                while items.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Ops { held, count })
+            }
+        }
+
+        input.deserialize_seq(OpsVisitor)
+    }
+}

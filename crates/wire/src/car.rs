@@ -1,0 +1,153 @@
+//! The CAR of a commit: its first root and its blocks, every one held against its CID.
+//!
+//! Blocks may come in any order, twice, and in excess of what the commit needs.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use sha2::{Digest, Sha256};
+
+use crate::cid::{Cid, Link};
+use crate::error::BadReason;
+
+/// Up to this many blocks a search from the front is quicker than sorting them.
+const UNSORTED: usize = 32;
+
+/// A CAR whose blocks are all what their CIDs say.
+#[derive(Debug)]
+pub(crate) struct Car<'a> {
+    /// The commit, by the rules of atproto.
+    pub(crate) root: Cid<'a>,
+    blocks: Vec<(Cid<'a>, &'a [u8])>,
+}
+
+#[derive(Deserialize)]
+struct Header<'a> {
+    #[serde(borrow)]
+    roots: First<'a>,
+    version: u64,
+}
+
+/// The first of a list of links.
+struct First<'a>(Option<Link<'a>>);
+
+// === impl Car ===
+
+impl<'a> Car<'a> {
+    /// Reads a CAR and hashes each of its blocks.
+    ///
+    /// # Errors
+    /// Framing that is no CARv1, CIDs that are not atproto's, and blocks that are not what their CID says.
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, BadReason> {
+        let mut rest = bytes;
+        let header = take_section(&mut rest)?;
+        let header: Header<'_> =
+            serde_ipld_dagcbor::from_slice(header).map_err(|_| car("its header is not {roots, version}"))?;
+        if header.version != 1 {
+            return Err(car("its version is not 1"));
+        }
+        let root =
+            header.roots.0.and_then(Link::dag_cbor).ok_or_else(|| car("its first root is not the cid of a commit"))?;
+        let mut blocks = Vec::with_capacity(16);
+        while !rest.is_empty() {
+            let section = take_section(&mut rest)?;
+            let (cid, data) = Cid::take(section).ok_or_else(|| car("a block's cid is not version 1 with sha-256"))?;
+            if Sha256::digest(data).as_slice() != cid.digest() {
+                return Err(BadReason::BlockHash { cid: cid.text().as_str().into() });
+            }
+            blocks.push((cid, data));
+        }
+        if blocks.len() > UNSORTED {
+            blocks.sort_unstable_by_key(|(cid, _)| *cid);
+        }
+        Ok(Self { root, blocks })
+    }
+
+    /// Returns the bytes of a block.
+    pub(crate) fn block(&self, cid: Cid<'_>) -> Option<&'a [u8]> {
+        let found = if self.blocks.len() > UNSORTED {
+            self.blocks.binary_search_by(|(held, _)| (*held).cmp(&cid)).ok().and_then(|index| self.blocks.get(index))
+        } else {
+            self.blocks.iter().find(|(held, _)| *held == cid)
+        };
+        found.map(|(_, data)| *data)
+    }
+}
+
+/// Takes one length-prefixed section.
+fn take_section<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], BadReason> {
+    let len = take_varint(rest)?;
+    let (section, after) = usize::try_from(len)
+        .ok()
+        .and_then(|len| rest.split_at_checked(len))
+        .ok_or_else(|| car("a section is longer than what is left"))?;
+    *rest = after;
+    Ok(section)
+}
+
+/// Takes an unsigned varint of at most nine bytes, which has to be the shortest of its value
+/// (<https://github.com/multiformats/unsigned-varint>).
+fn take_varint(rest: &mut &[u8]) -> Result<u64, BadReason> {
+    let mut value = 0;
+    for shift in 0..9 {
+        let (&byte, after) = rest.split_first().ok_or_else(|| car("a length is cut"))?;
+        *rest = after;
+        value |= u64::from(byte & 0x7F) << (7 * shift);
+        if byte & 0x80 == 0 {
+            return if byte == 0 && shift > 0 { Err(car("a length is not minimal")) } else { Ok(value) };
+        }
+    }
+    Err(car("a length has over nine bytes"))
+}
+
+fn car(detail: &'static str) -> BadReason {
+    BadReason::Car { detail }
+}
+
+// === impl First ===
+
+impl<'de: 'a, 'a> Deserialize<'de> for First<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct FirstVisitor;
+
+        impl<'de> Visitor<'de> for FirstVisitor {
+            type Value = First<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of cids")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut links: A) -> Result<Self::Value, A::Error> {
+                let first = links.next_element()?;
+                while links.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(First(first))
+            }
+        }
+
+        input.deserialize_seq(FirstVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn varint(mut bytes: &[u8]) -> Result<u64, &'static str> {
+        take_varint(&mut bytes).map_err(|reason| match reason {
+            BadReason::Car { detail } => detail,
+            _ => "another reason",
+        })
+    }
+
+    #[test]
+    fn varints_are_minimal_whole_and_bounded() {
+        assert_eq!(varint(&[0]), Ok(0));
+        assert_eq!(varint(&[0xE0, 0x01]), Ok(224));
+        assert_eq!(varint(&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F]), Ok((1 << 63) - 1));
+        assert_eq!(varint(&[]), Err("a length is cut"));
+        assert_eq!(varint(&[0x80]), Err("a length is cut"));
+        assert_eq!(varint(&[0x81, 0x00]), Err("a length is not minimal"));
+        assert_eq!(varint(&[0xFF; 10]), Err("a length has over nine bytes"));
+    }
+}

@@ -1,0 +1,189 @@
+//! A record's DAG-CBOR, written as lexicon JSON without a tree between.
+//!
+//! The reader is strict: shortest heads, definite lengths, keys unique and in order, 64-bit floats only and none of them
+//! NaN, infinite or -0, no tag but 42. Anything else is an error.
+
+use std::fmt;
+
+use data_encoding::BASE64_NOPAD;
+use penstock_core::data::write_string;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_ipld_dagcbor::DecodeError;
+
+use crate::cid::Link;
+
+/// The message by which this module tells its own refusal from the reader's.
+const TOO_DEEP: &str = "nested too deeply";
+
+/// Why a record was not written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum RecordFault {
+    /// It is nested over the bound.
+    TooDeep,
+    /// It is no map.
+    NotMap,
+    /// It is not strict DAG-CBOR.
+    Unreadable(String),
+}
+
+/// Writes one value to `out`; `depth` more maps or lists may be entered.
+struct Value<'o> {
+    out: &'o mut Vec<u8>,
+    depth: usize,
+}
+
+/// Writes a map's key.
+struct Key<'o>(&'o mut Vec<u8>);
+
+/// Appends a record as lexicon JSON. On an error `out` holds a torso.
+pub(crate) fn write_record(out: &mut Vec<u8>, block: &[u8], nesting: usize) -> Result<(), RecordFault> {
+    // Major type 5, in the upper three bits, is a map.
+    if block.first().is_none_or(|head| head >> 5 != 5) {
+        return Err(RecordFault::NotMap);
+    }
+    out.reserve(block.len());
+    let mut input = serde_ipld_dagcbor::de::Deserializer::from_slice(block);
+    let written = Value { out, depth: nesting }.deserialize(&mut input).and_then(|()| input.end());
+    written.map_err(|error| match error {
+        DecodeError::Msg(message) if message == TOO_DEEP => RecordFault::TooDeep,
+        DecodeError::DepthOverflow { .. } => RecordFault::TooDeep,
+        other => RecordFault::Unreadable(other.to_string()),
+    })
+}
+
+// === impl Value ===
+
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value of the atproto data model")
+    }
+
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        self.out.extend_from_slice(b"null");
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.out.extend_from_slice(if value { b"true" } else { b"false" });
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        // The shortest text that reads back as the same float; Debug's exponents are JSON's.
+        self.out.extend_from_slice(format!("{value:?}").as_bytes());
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        write_string(self.out, text);
+        Ok(())
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<(), E> {
+        self.out.extend_from_slice(br#"{"$bytes":""#);
+        let start = self.out.len();
+        self.out.resize(start + BASE64_NOPAD.encode_len(bytes.len()), 0);
+        BASE64_NOPAD.encode_mut(bytes, self.out.get_mut(start..).unwrap_or_default());
+        self.out.extend_from_slice(br#""}"#);
+        Ok(())
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        struct LinkVisitor<'o>(&'o mut Vec<u8>);
+
+        impl Visitor<'_> for LinkVisitor<'_> {
+            type Value = ();
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a cid")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<(), E> {
+                self.0.extend_from_slice(br#"{"$link":""#);
+                Link(bytes).write(self.0).map_err(E::custom)?;
+                self.0.extend_from_slice(br#""}"#);
+                Ok(())
+            }
+        }
+
+        input.deserialize_bytes(LinkVisitor(self.out))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let depth = self.depth.checked_sub(1).ok_or_else(|| A::Error::custom(TOO_DEEP))?;
+        let out = self.out;
+        out.push(b'[');
+        let start = out.len();
+        // A comma goes first and is taken back at the end: only the reader knows whether another item comes.
+        while items.next_element_seed(Value { out, depth })?.is_some() {
+            out.push(b',');
+        }
+        close(out, start, b']');
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let depth = self.depth.checked_sub(1).ok_or_else(|| A::Error::custom(TOO_DEEP))?;
+        let out = self.out;
+        out.push(b'{');
+        let start = out.len();
+        while entries.next_key_seed(Key(out))?.is_some() {
+            entries.next_value_seed(Value { out, depth })?;
+            out.push(b',');
+        }
+        close(out, start, b'}');
+        Ok(())
+    }
+}
+
+/// Closes a list or map that began at `start`: over the last comma, if there is one.
+fn close(out: &mut Vec<u8>, start: usize, bracket: u8) {
+    if out.len() > start {
+        out.pop();
+    }
+    out.push(bracket);
+}
+
+// === impl Key ===
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        write_string(self.0, text);
+        self.0.push(b':');
+        Ok(())
+    }
+}

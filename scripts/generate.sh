@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Writes the generated files, or with --check fails where one is not what its source says.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+made=$(mktemp -d)
+trap 'rm -rf "$made"' EXIT
+
+cargo build --quiet -p penstock
+{
+  printf '# Settings\n\n'
+  printf 'Made by `make generate` from the code; `penstock settings` prints the same table.\n\n'
+  printf 'A flag `--set path=value` goes before the environment, the environment before the file of `--config`. In the\n'
+  printf 'environment `PENSTOCK_…` goes before the older name. An empty variable counts as not set. Lists are separated by\n'
+  printf 'commas. A value that is not allowed ends the process with exit code 64 before anything is bound or connected.\n\n'
+  target/debug/penstock settings
+} >"$made/settings.md"
+
+drift=0
+while IFS=: read -r from to; do
+  if [ "${1:-}" = --check ]; then
+    diff -u "$to" "$made/$from" || drift=1
+  else
+    cp "$made/$from" "$to"
+  fi
+done <<'FILES'
+settings.md:docs/settings.md
+FILES
+[ "$drift" -eq 0 ] || { printf 'generated files are stale: run make generate\n' >&2; exit 1; }
