@@ -6,7 +6,7 @@ CARGO ?= cargo
 
 # What `make run` reads: a live relay instead of the bundled recording, where the data lies, events a second.
 RELAY_URL ?=
-DATA ?= data
+DATA ?= $(if $(RELAY_URL),data/live,data/recording)
 RATE ?= 500
 
 .PHONY: help tools run test lint fmt generate check-generated bench image clean

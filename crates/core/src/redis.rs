@@ -13,6 +13,9 @@ use crate::settings::Settings;
 /// How long fred waits at first and at most before it connects again, in milliseconds.
 const RECONNECT_MS: (u32, u32) = (50, 2_000);
 
+/// How many messages of a subscription may wait to be taken; fred's own 32 are less than one batch of ingest broadcasts.
+const MESSAGES_WAITING: usize = 8_192;
+
 /// Why a Redis cannot be used.
 #[derive(Debug, Error)]
 pub enum RedisError {
@@ -89,12 +92,14 @@ pub async fn connect(settings: &Settings) -> Result<Client, RedisError> {
     Ok(client)
 }
 
-/// Connects a client for subscriptions, which it takes up again by itself after a reconnection.
+/// Connects a client for subscriptions, which it takes up again by itself after a reconnection; up to 8,192 messages wait.
 ///
 /// # Errors
 /// Nobody answers or the login fails.
 pub async fn connect_subscriber(settings: &Settings) -> Result<SubscriberClient, RedisError> {
-    let client = builder(settings)?.build_subscriber_client().map_err(|source| address(settings, source))?;
+    let mut builder = builder(settings)?;
+    builder.with_performance_config(|performance| performance.broadcast_channel_capacity = MESSAGES_WAITING);
+    let client = builder.build_subscriber_client().map_err(|source| address(settings, source))?;
     client.init().await.map_err(|source| RedisError::Connect { url: settings.redis_url.to_string(), source })?;
     client.manage_subscriptions();
     Ok(client)
@@ -107,7 +112,8 @@ pub async fn connect_subscriber(settings: &Settings) -> Result<SubscriberClient,
 pub async fn memory(client: &Client) -> Result<Memory, fred::error::Error> {
     let info: String = client.info(Some(InfoKind::Memory)).await?;
     let field = |name: &str| {
-        info.lines().find_map(|line| line.split_once(':').filter(|(key, _)| *key == name).map(|(_, value)| value.trim()))
+        info.lines()
+            .find_map(|line| line.split_once(':').filter(|(key, _)| *key == name).map(|(_, value)| value.trim()))
     };
     let number = |name: &str| field(name).and_then(|text| text.parse().ok()).unwrap_or_default();
     Ok(Memory {
@@ -123,7 +129,8 @@ pub async fn memory(client: &Client) -> Result<Memory, fred::error::Error> {
 /// The server does not answer, or its policy is not noeviction.
 pub async fn refuse_eviction(settings: &Settings, client: &Client) -> Result<(), RedisError> {
     let url = settings.redis_url.to_string();
-    let memory = memory(client).await.map_err(|source| RedisError::Ask { url: url.clone(), what: "its memory", source })?;
+    let memory =
+        memory(client).await.map_err(|source| RedisError::Ask { url: url.clone(), what: "its memory", source })?;
     if memory.policy == "noeviction" {
         return Ok(());
     }

@@ -7,16 +7,15 @@ mod run;
 mod service;
 mod settings;
 
-use penstock_core::settings::{LogFormat, Settings};
-use penstock_telemetry::LogSettings;
+use penstock_core::settings::{LogFormat, Origin, SettingError, Settings, SettingsError};
+use penstock_telemetry::{LogSettings, TelemetryError};
 
 use crate::cli::{Cli, Command};
 use crate::error::Error;
 
 /// Does what the command line says.
 pub(crate) fn run(cli: Cli) -> Result<(), Error> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     runtime.block_on(async {
         match cli.command {
             Command::Ingest => service::ingest(settings::load(&cli)?).await,
@@ -42,5 +41,13 @@ fn init_logs(settings: &Settings) -> Result<(), Error> {
         LogFormat::Auto => penstock_telemetry::LogFormat::Auto,
     };
     let filter = settings.telemetry.log_level.clone();
-    Ok(penstock_telemetry::init_logs(&LogSettings { format, filter })?)
+    penstock_telemetry::init_logs(&LogSettings { format, filter: filter.clone() }).map_err(|error| match error {
+        TelemetryError::ParseLogFilter { .. } => Error::Settings(SettingsError(vec![SettingError {
+            field: "telemetry.logLevel".to_owned(),
+            origin: Origin::Environment("LOG_LEVEL".to_owned()),
+            value: filter,
+            allowed: "error, warn, info, debug, trace, off, or a filter such as info,penstock_ingest=debug".to_owned(),
+        }])),
+        error => error.into(),
+    })
 }

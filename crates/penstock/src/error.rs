@@ -54,7 +54,7 @@ pub(crate) enum Error {
     Dashboard(#[from] penstock_dashboard::DashboardError),
     /// The database was not migrated.
     #[error("could not migrate the database")]
-    Migrate(#[from] penstock_worker::MigrateError),
+    Migrate(#[from] penstock_worker::schema::SchemaError),
     /// The relay that serves a recording ended.
     #[error("replay ended")]
     Replay(#[from] penstock_replay::Error),
@@ -81,7 +81,9 @@ pub(crate) enum Error {
         source: tokio::task::JoinError,
     },
     /// The relay's port is taken by something else.
-    #[error("{address}, where this folder's recording is served, is taken: stop what listens there, or use another data folder")]
+    #[error(
+        "{address}, where this folder's recording is served, is taken: stop what listens there, or use another data folder"
+    )]
     ReplayPort {
         /// The address.
         address: SocketAddr,

@@ -80,7 +80,9 @@ fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
             let level = parse_level(word).ok_or_else(refused)?;
             let libraries = if matches!(level, "off" | "error") { level } else { "warn" };
             let noisy = NOISY.iter().map(|library| format!(",{library}={libraries}"));
-            std::iter::once(level.to_owned()).chain(noisy).collect()
+            // It tells of each lost connection once more, behind the line of whoever lost it.
+            let twice = ",fred::router::responses=error".to_owned();
+            std::iter::once(level.to_owned()).chain(noisy).chain([twice]).collect()
         }
     };
     EnvFilter::try_new(directives).map_err(|_| refused())

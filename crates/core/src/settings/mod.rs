@@ -154,7 +154,7 @@ settings! {
         allowed_origins "allowedOrigins": Vec<String> = "http://localhost:3000";
         /// How often the live streams carry the metrics.
         metrics_interval "metricsInterval": Duration = "2s", from "50ms" to "1m";
-        /// How many events a live client may be behind before it is cut.
+        /// How many sendings a live client may be behind before it is cut; one gathers the events of at least 25 ms.
         client_buffer "clientBuffer": usize = "256", from "16" to "100000";
     }
 }

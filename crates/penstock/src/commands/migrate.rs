@@ -1,6 +1,7 @@
 //! Makes or completes the tables.
 
 use penstock_core::settings::Settings;
+use penstock_worker::schema;
 
 use crate::error::Error;
 
@@ -10,5 +11,9 @@ pub(super) async fn run(settings: &Settings, recount: bool) -> Result<(), Error>
         field: "postgres.url",
         how: "give the database, such as DATABASE_URL=postgres://user:password@host/database",
     })?;
-    Ok(penstock_worker::migrate(url, recount).await?)
+    penstock_worker::migrate(url.expose()).await?;
+    if recount {
+        schema::recount(url.expose()).await?;
+    }
+    Ok(())
 }

@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use penstock_core::redis;
-use penstock_core::settings::{Layers, Settings};
+use penstock_core::settings::{Layers, RelayUrl, Settings};
 use penstock_ingest::Ingest;
 use penstock_local::{Persistence, Postgres, PostgresOptions, Redis, RedisOptions};
 use penstock_telemetry::admin::{self, Health};
 use penstock_telemetry::metrics::Metrics;
 use penstock_telemetry::shutdown;
 use penstock_telemetry::summary::Rate;
-use penstock_worker::Worker;
 use tokio::task::{Id, JoinSet};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
@@ -76,9 +75,9 @@ async fn pipeline(
 ) -> Result<(), Error> {
     let settings = Settings::load(&layers).map_err(Error::Settings)?;
     if let Some(url) = &settings.postgres.url {
-        penstock_worker::migrate(url, false).await?;
+        penstock_worker::migrate(url.expose()).await?;
     }
-    let relay_given = args.relay.is_some() || given.relay != default_relay()?;
+    let relay_given = args.relay.is_some() || given.relay.urls != default_relays()?;
     let mut parts = Parts::new();
     let layers = if relay_given {
         layers
@@ -87,7 +86,7 @@ async fn pipeline(
         let url = format!("ws://{}", relay.local_addr());
         let end = parts.end(3);
         parts.spawn(3, async move { Ok(relay.run(end).await?) });
-        layers.flag("relay.urls", url).flag("relay.start", "oldest")
+        layers.flag("relay.urls", url)
     };
     let settings = Arc::new(Settings::load(&layers).map_err(Error::Settings)?);
     let (metrics, health) = (Metrics::new(), Health::new());
@@ -101,13 +100,8 @@ async fn pipeline(
     let end = parts.end(0);
     parts.spawn(0, async move { Ok(ingest.run(end).await?) });
     let end = parts.end(1);
-    let worker = penstock_worker::run_observed(
-        Arc::clone(&settings),
-        metrics.clone(),
-        health.clone(),
-        from_worker.clone(),
-        end,
-    );
+    let worker =
+        penstock_worker::run_observed(Arc::clone(&settings), metrics.clone(), health.clone(), from_worker.clone(), end);
     parts.spawn(1, async move { Ok(worker.await?) });
     let end = parts.end(2);
     parts.spawn(2, async move { Ok(dashboard.run(metrics, health, end).await?) });
@@ -234,6 +228,7 @@ impl Parts {
 fn quiet(layers: Layers, args: &Run) -> Layers {
     let mut layers = layers
         .below("telemetry.logLevel", "warn")
+        .below("relay.start", "oldest")
         .below("telemetry.adminAddress", "127.0.0.1:0")
         .below("dashboard.address", dashboard_address().to_string());
     if let Some(relay) = &args.relay {
@@ -249,8 +244,8 @@ fn dashboard_address() -> SocketAddr {
     if free { usual } else { SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }
 }
 
-fn default_relay() -> Result<penstock_core::settings::Relay, Error> {
-    Ok(Settings::load(&Layers::default()).map_err(Error::Settings)?.relay)
+fn default_relays() -> Result<Vec<RelayUrl>, Error> {
+    Ok(Settings::load(&Layers::default()).map_err(Error::Settings)?.relay.urls)
 }
 
 fn shown(settings: &Settings) -> String {

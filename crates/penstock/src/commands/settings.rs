@@ -9,12 +9,12 @@ use crate::error::Error;
 
 /// Reads where every setting's text comes from.
 pub(super) fn layers(cli: &Cli) -> Result<Layers, Error> {
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let mut layers = Layers::default().environment(variables);
     if let Some(path) = &cli.config {
-        let yaml = std::fs::read_to_string(path)
-            .map_err(|source| Error::ReadSettingsFile { path: path.clone(), source })?;
+        let yaml =
+            std::fs::read_to_string(path).map_err(|source| Error::ReadSettingsFile { path: path.clone(), source })?;
         layers = layers.file(&path.display().to_string(), &yaml)?;
     }
     Ok(cli.set.iter().fold(layers, |layers, (path, value)| layers.flag(path, value)))
@@ -27,9 +27,8 @@ pub(super) fn load(cli: &Cli) -> Result<Settings, Error> {
 
 /// Writes every setting as a Markdown table.
 pub(super) fn catalog() -> String {
-    let mut out = String::from(
-        "| setting | environment | default | allowed | what it is for |\n|---|---|---|---|---|\n",
-    );
+    let mut out =
+        String::from("| setting | environment | default | allowed | what it is for |\n|---|---|---|---|---|\n");
     for field in Settings::catalog() {
         let older = field.older_name.map(|name| format!("`{name}`, ")).unwrap_or_default();
         let default = field.default.map(|default| format!("`{default}`")).unwrap_or_default();

@@ -1,0 +1,247 @@
+//! A reading in the shapes that clients read, serialised once for all of them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fred::clients::Client;
+use jiff::Timestamp;
+use penstock_core::time;
+use serde::Serialize;
+
+use crate::reading::Reading;
+use crate::system::SystemHealth;
+
+/// What is known of the pipeline right now.
+#[derive(Clone, Debug)]
+pub(crate) enum View {
+    /// Redis answered the last look.
+    Clear {
+        /// To ask for more.
+        client: Client,
+        /// What was seen.
+        snapshot: Arc<Snapshot>,
+    },
+    /// It did not; the log says why.
+    Away,
+    /// It was not asked yet.
+    Starting,
+}
+
+/// One reading and its JSON.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// What was read.
+    pub(crate) reading: Reading,
+    /// Memory in use, in percent.
+    pub(crate) memory: u8,
+    /// The body of `/api/metrics`.
+    pub(crate) metrics: Bytes,
+    /// The body of `/api/ingest`.
+    pub(crate) ingest: Bytes,
+}
+
+/// The shape of `/api/metrics`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metrics<'r> {
+    events_processed: u64,
+    /// The sum of `stats`: readers print it as one number.
+    db_records: u64,
+    api_requests_per_minute: u64,
+    stats: Stats,
+    event_counts: EventCounts,
+    system_health: &'r SystemHealth,
+    firehose_status: FirehoseStatus<'r>,
+    error_rate: f64,
+    last_update: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stats {
+    total_users: u64,
+    total_posts: u64,
+    total_likes: u64,
+    total_reposts: u64,
+    total_follows: u64,
+    total_blocks: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct EventCounts {
+    #[serde(rename = "#commit")]
+    commit: u64,
+    #[serde(rename = "#identity")]
+    identity: u64,
+    #[serde(rename = "#account")]
+    account: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FirehoseStatus<'r> {
+    connected: bool,
+    is_connected: bool,
+    /// Empty while nobody ingests: only ingest knows which relay it reads.
+    url: &'r str,
+    current_cursor: Option<&'r str>,
+    queue_depth: u64,
+    stream_length: u64,
+    dead_letter_length: u64,
+}
+
+/// The shape of `/api/ingest`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Ingest<'r> {
+    event_time: Option<&'r str>,
+    /// How old the newest event in the stream is, in seconds; null while unknown.
+    lag_seconds: Option<f64>,
+    paused: bool,
+    gaps: u64,
+    resets: u64,
+    data_loss: u64,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Serialises a reading.
+    ///
+    /// # Errors
+    /// A value cannot be written as JSON; none of these types has one.
+    pub(crate) fn new(
+        reading: Reading,
+        system: &SystemHealth,
+        requests: u64,
+        now: Timestamp,
+    ) -> Result<Self, serde_json::Error> {
+        let metrics = Bytes::from(serde_json::to_vec(&metrics(&reading, system, requests, now))?);
+        let ingest = Bytes::from(serde_json::to_vec(&ingest(&reading, now))?);
+        Ok(Self { reading, memory: system.memory, metrics, ingest })
+    }
+}
+
+fn metrics<'r>(reading: &'r Reading, system: &'r SystemHealth, requests: u64, now: Timestamp) -> Metrics<'r> {
+    let [users, posts, likes, reposts, follows, blocks, ..] = reading.rows;
+    let connected = reading.connected();
+    let status = reading.status.as_ref();
+    Metrics {
+        events_processed: reading.total,
+        db_records: [users, posts, likes, reposts, follows, blocks].into_iter().fold(0, u64::saturating_add),
+        api_requests_per_minute: requests,
+        stats: Stats {
+            total_users: users,
+            total_posts: posts,
+            total_likes: likes,
+            total_reposts: reposts,
+            total_follows: follows,
+            total_blocks: blocks,
+        },
+        event_counts: EventCounts { commit: reading.commits, identity: reading.identities, account: reading.accounts },
+        system_health: system,
+        firehose_status: FirehoseStatus {
+            connected,
+            is_connected: connected,
+            url: status.map_or("", |status| &status.url),
+            current_cursor: status.and_then(|status| status.current_cursor.as_deref()).or(reading.cursor.as_deref()),
+            queue_depth: reading.pending,
+            stream_length: reading.stream_length,
+            dead_letter_length: reading.dead_letters,
+        },
+        error_rate: error_rate(reading.errors, reading.total),
+        last_update: time::format(now),
+    }
+}
+
+fn ingest(reading: &Reading, now: Timestamp) -> Ingest<'_> {
+    let state = &reading.ingest;
+    let event_time = state.event_time.as_deref();
+    let age = event_time.and_then(time::parse).map(|event| now.duration_since(event).as_secs_f64());
+    Ingest {
+        event_time,
+        // Clocks differ: an event of the future has no lag.
+        lag_seconds: age.map(|age| (age.max(0.0) * 10.0).round() / 10.0),
+        paused: state.paused,
+        gaps: state.gaps,
+        resets: state.resets,
+        data_loss: state.data_loss,
+    }
+}
+
+fn error_rate(errors: u64, total: u64) -> f64 {
+    match total {
+        0 => 0.0,
+        total => errors as f64 / total as f64 * 100.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use penstock_core::live::Status;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::reading::IngestState;
+
+    fn shapes(reading: Reading) -> (Value, Value) {
+        let system = SystemHealth { cpu: 1, memory: 2, disk: 3, network: "↓ 0 B/s ↑ 0 B/s".into() };
+        let now = time::parse("2026-07-04T14:38:08.5Z").unwrap();
+        let snapshot = Snapshot::new(reading, &system, 7, now).unwrap();
+        (serde_json::from_slice(&snapshot.metrics).unwrap(), serde_json::from_slice(&snapshot.ingest).unwrap())
+    }
+
+    #[test]
+    fn the_shape_of_an_empty_pipeline_is_whole() {
+        let (metrics, ingest) = shapes(Reading::default());
+        let expected = json!({
+            "eventsProcessed": 0, "dbRecords": 0, "apiRequestsPerMinute": 7,
+            "stats": {"totalUsers": 0, "totalPosts": 0, "totalLikes": 0, "totalReposts": 0, "totalFollows": 0, "totalBlocks": 0},
+            "eventCounts": {"#commit": 0, "#identity": 0, "#account": 0},
+            "systemHealth": {"cpu": 1, "memory": 2, "disk": 3, "network": "↓ 0 B/s ↑ 0 B/s"},
+            "firehoseStatus": {
+                "connected": false, "isConnected": false, "url": "", "currentCursor": null,
+                "queueDepth": 0, "streamLength": 0, "deadLetterLength": 0,
+            },
+            "errorRate": 0.0, "lastUpdate": "2026-07-04T14:38:08.500Z",
+        });
+        assert_eq!(metrics, expected);
+        let expected =
+            json!({"eventTime": null, "lagSeconds": null, "paused": false, "gaps": 0, "resets": 0, "dataLoss": 0});
+        assert_eq!(ingest, expected);
+    }
+
+    #[test]
+    fn numbers_stand_where_readers_look_for_them() {
+        let (metrics, ingest) = shapes(Reading {
+            status: Some(Status { connected: true, url: "wss://relay.test".into(), current_cursor: None }),
+            cursor: Some("42".into()),
+            total: 8,
+            commits: 5,
+            identities: 2,
+            accounts: 1,
+            errors: 2,
+            rows: [1, 2, 3, 4, 5, 6, 700, 800],
+            pending: 9,
+            stream_length: 10,
+            dead_letters: 11,
+            messages: 12,
+            ingest: IngestState { event_time: Some("2026-07-04T14:38:06Z".into()), paused: true, ..Default::default() },
+        });
+        assert_eq!(metrics["dbRecords"], 21);
+        assert_eq!(metrics["stats"]["totalBlocks"], 6);
+        assert_eq!(metrics["errorRate"], 25.0);
+        assert_eq!(metrics["eventCounts"], json!({"#commit": 5, "#identity": 2, "#account": 1}));
+        let status = json!({
+            "connected": true, "isConnected": true, "url": "wss://relay.test", "currentCursor": "42",
+            "queueDepth": 9, "streamLength": 10, "deadLetterLength": 11,
+        });
+        assert_eq!(metrics["firehoseStatus"], status);
+        assert_eq!((&ingest["lagSeconds"], &ingest["paused"]), (&json!(2.5), &json!(true)));
+    }
+
+    #[test]
+    fn the_error_rate_is_finite() {
+        assert_eq!([error_rate(0, 0), error_rate(5, 0), error_rate(1, 8), error_rate(8, 4)], [0.0, 0.0, 12.5, 200.0]);
+    }
+}

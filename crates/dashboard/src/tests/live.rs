@@ -1,0 +1,123 @@
+//! The event stream: order, fan-out, slow clients, and Redis going away.
+
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::interfaces::{HashesInterface, PubsubInterface};
+use serde_json::{Value, json};
+
+use super::client::{Stream, get};
+use super::{Dashboard, until};
+use crate::serve::Limits;
+
+/// Publishes until somebody listens, as the dashboard subscribes in its own time.
+async fn publish_first(dashboard: &Dashboard, client: &Client, event: &Value) {
+    let channel = dashboard.keys().broadcast();
+    let publish = async || client.publish::<i64, _, _>(channel.clone(), event.to_string()).await;
+    until("the dashboard is subscribed", async || publish().await.is_ok_and(|heard| heard > 0)).await;
+}
+
+#[tokio::test]
+async fn the_stream_greets_then_brings_metrics_and_events() {
+    let (dashboard, _redis, client) = Dashboard::with_redis(&[]).await;
+    let mut stream = Stream::open(dashboard.address).await;
+    assert_eq!(stream.answer.status, 200);
+    assert_eq!(stream.answer.header("content-type"), "text/event-stream");
+    assert_eq!(stream.answer.header("cache-control"), "no-cache");
+    assert_eq!(stream.answer.header("x-accel-buffering"), "no");
+    let greeting = r#"data: {"type":"connected","message":"Event stream connected"}"#;
+    assert_eq!(stream.frame().await.unwrap(), greeting);
+    let metrics = stream.frame().await.unwrap();
+    assert!(metrics.starts_with(r#"data: {"type":"metrics","data":{"eventsProcessed":0,"dbRecords":0,"#), "{metrics}");
+
+    let event = json!({"type": "#commit", "lexicon": "app.bsky.feed.like", "did": "did:plc:a", "action": "create"});
+    publish_first(&dashboard, &client, &event).await;
+    assert_eq!(stream.next("event").await.unwrap(), event);
+    let () = client.hset(dashboard.keys().cluster_metrics(), ("totalEvents", 5)).await.unwrap();
+    while stream.next("metrics").await.unwrap()["eventsProcessed"] != 5 {}
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_cut_while_another_gets_everything() {
+    let redis = penstock_local::testing::TestRedis::start().await.unwrap();
+    let limits = Limits { stall: Duration::from_millis(200), ..Limits::default() };
+    let dashboard = Dashboard::start_with(&redis.url(), &[], limits).await;
+    let client = dashboard.redis().await;
+    let mut fast = Stream::open(dashboard.address).await;
+    let mut slow = Stream::open_with_buffer(dashboard.address, 4096).await;
+    publish_first(&dashboard, &client, &json!("first")).await;
+    assert_eq!(fast.next("event").await.unwrap(), "first");
+
+    // What the kernel takes for a client that does not read is far less than this.
+    const EVENTS: usize = 4000;
+    let filling = "x".repeat(1000);
+    let publishing = tokio::spawn({
+        let channel = dashboard.keys().broadcast();
+        async move {
+            for from in (0..EVENTS).step_by(500) {
+                let batch = client.pipeline();
+                for at in from..from + 500 {
+                    let event = json!({"at": at, "filling": filling}).to_string();
+                    let () = batch.publish(channel.clone(), event).await.unwrap();
+                }
+                let _: Vec<i64> = batch.all().await.unwrap();
+            }
+        }
+    });
+    for at in 0..EVENTS {
+        assert_eq!(fast.next("event").await.expect("the fast client is kept")["at"], at);
+    }
+    publishing.await.unwrap();
+    let cut = "penstock_dashboard_slow_clients_cut_total 1\n";
+    until("the slow client is cut", async || dashboard.metrics.encode().contains(cut)).await;
+    assert!(dashboard.metrics.encode().contains("penstock_dashboard_sse_clients 1"));
+    while slow.frame().await.is_some() {}
+}
+
+#[tokio::test]
+async fn without_redis_nothing_is_made_up_and_it_comes_back_by_itself() {
+    let (dashboard, mut redis, client) = Dashboard::with_redis(&[]).await;
+    let mut stream = Stream::open(dashboard.address).await;
+    let away = "/api/metrics /api/ingest /api/events/recent /api/metrics/activity-history".split(' ');
+    for _ in 0..2 {
+        redis.stop().await.unwrap();
+        until("the metrics are withdrawn", async || get(dashboard.address, "/api/metrics").await.status == 503).await;
+        for path in away.clone() {
+            let answer = get(dashboard.address, path).await;
+            assert_eq!((answer.problem(), answer.header("retry-after")), (503, "2"), "{path}");
+        }
+        let health = get(dashboard.address, "/health").await;
+        let told = health.json();
+        assert_eq!((health.status, &told["redis"], &told["queue_length"]), (200, &json!("disconnected"), &json!(0)));
+        let ready = get(dashboard.address, "/ready").await;
+        assert_eq!((ready.status, &ready.json()["details"]["firehose"]), (503, &json!("redis does not answer")));
+        assert!(dashboard.health.is_ready());
+
+        redis.restart().await.unwrap();
+        dashboard.until_seen().await;
+        publish_first(&dashboard, &client, &json!({"back": true})).await;
+        assert_eq!(stream.next("event").await.expect("the stream outlives redis"), json!({"back": true}));
+    }
+}
+
+#[tokio::test]
+async fn a_dashboard_that_starts_before_redis_waits_for_it() {
+    let mut redis = penstock_local::testing::TestRedis::start().await.unwrap();
+    redis.stop().await.unwrap();
+    let dashboard = Dashboard::start(&redis.url(), &[]).await;
+    assert_eq!(get(dashboard.address, "/api/metrics").await.problem(), 503);
+    let mut stream = Stream::open(dashboard.address).await;
+    redis.restart().await.unwrap();
+    assert_eq!(stream.next("metrics").await.unwrap()["eventsProcessed"], 0);
+}
+
+#[tokio::test]
+async fn more_live_clients_than_allowed_are_refused() {
+    let redis = penstock_local::testing::TestRedis::start().await.unwrap();
+    let limits = Limits { live_clients: 1, ..Limits::default() };
+    let dashboard = Dashboard::start_with(&redis.url(), &[], limits).await;
+    let stream = Stream::open(dashboard.address).await;
+    assert_eq!(get(dashboard.address, "/api/events/stream").await.problem(), 503);
+    drop(stream);
+    until("the place is free", async || Stream::open(dashboard.address).await.answer.status == 200).await;
+}

@@ -1,0 +1,170 @@
+//! Every route, its shape and its refusals.
+
+use fred::interfaces::{HashesInterface, KeysInterface, ListInterface, StreamsInterface};
+use jiff::Timestamp;
+use penstock_local::testing::fresh_database;
+use serde_json::{Value, json};
+
+use super::client::{ask, get};
+use super::{Dashboard, until};
+
+#[tokio::test]
+async fn an_empty_redis_gives_every_key_of_every_shape() {
+    let (dashboard, _redis, _client) = Dashboard::with_redis(&[]).await;
+    let metrics = get(dashboard.address, "/api/metrics").await;
+    assert_eq!((metrics.status, metrics.header("content-type")), (200, "application/json"));
+    let metrics = metrics.json();
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        keys(&metrics),
+        "apiRequestsPerMinute dbRecords errorRate eventCounts eventsProcessed firehoseStatus lastUpdate stats systemHealth"
+    );
+    assert_eq!(keys(&metrics["systemHealth"]), "cpu disk memory network");
+    assert_eq!((&metrics["eventsProcessed"], &metrics["errorRate"]), (&json!(0), &json!(0.0)));
+    let status = json!({
+        "connected": false, "isConnected": false, "url": "", "currentCursor": null,
+        "queueDepth": 0, "streamLength": 0, "deadLetterLength": 0,
+    });
+    assert_eq!(metrics["firehoseStatus"], status);
+
+    assert_eq!(get(dashboard.address, "/api/events/recent").await.body, "[]");
+    let history = get(dashboard.address, "/api/metrics/activity-history").await.json();
+    let minutes = history.as_array().unwrap();
+    assert_eq!(minutes.len(), 1440);
+    let began = |minute: &Value| minute["timestamp"].as_i64().unwrap();
+    assert!(minutes.windows(2).all(|pair| began(&pair[0]) + 60_000 == began(&pair[1])));
+    let age = Timestamp::now().as_millisecond() - began(&minutes[1439]);
+    assert!((0..120_000).contains(&age), "{age}");
+    assert!(minutes.iter().all(|minute| keys(minute) == "account commit identity timestamp" && minute["commit"] == 0));
+
+    let health = get(dashboard.address, "/health").await.json();
+    assert_eq!(keys(&health), "queue_length redis status timestamp");
+    assert_eq!((&health["status"], &health["redis"]), (&json!("healthy"), &json!("connected")));
+    let ready = get(dashboard.address, "/ready").await;
+    let json = ready.json();
+    assert_eq!((ready.status, &json["status"]), (503, &json!("not ready")));
+    assert_eq!(keys(&json), "checks details status timestamp");
+    assert_eq!(json["checks"], json!({"firehose": false, "database": true, "memory": json["checks"]["memory"]}));
+    let ingest = get(dashboard.address, "/api/ingest").await.json();
+    assert_eq!(keys(&ingest), "dataLoss eventTime gaps lagSeconds paused resets");
+}
+
+#[tokio::test]
+async fn the_figures_are_those_in_redis() {
+    let (dashboard, _redis, client) = Dashboard::with_redis(&[("redis.keyPrefix", "p:")]).await;
+    let keys = dashboard.keys();
+    let status = r#"{"connected":true,"url":"wss://relay.test","currentCursor":"77"}"#;
+    let recent: Vec<Value> = (0..50).map(|at| json!({"type": "#commit", "did": format!("did:plc:{at}")})).collect();
+    let minute = Timestamp::now().as_second() as u64 / 60;
+    let entry = vec![("type", "commit"), ("data", "{}"), ("seq", "1")];
+    let counts = vec![("users", "1"), ("posts", "20"), ("likes", "300"), ("blocks", "-4"), ("feed_items", "9")];
+    let () = client.hset(keys.record_counts(), counts).await.unwrap();
+    let () = client.set(keys.status(), status, None, None, false).await.unwrap();
+    let () = client.set(keys.recent_events(), json!(recent).to_string(), None, None, false).await.unwrap();
+    let () = client.xgroup_create(keys.stream(), keys.group(), "0", true).await.unwrap();
+    for _ in 0..3 {
+        let () = client.xadd(keys.stream(), false, None, "*", entry.clone()).await.unwrap();
+    }
+    let () = client.xreadgroup(keys.group(), "w-0", Some(2), None, false, keys.stream(), ">").await.unwrap();
+    let () = client.xadd(keys.dead_letters(), false, None, "*", entry.clone()).await.unwrap();
+    let () = client.lpush(keys.pending_messages(), vec!["{}", "{}"]).await.unwrap();
+    let () = client.hset(keys.activity(minute - 1), vec![("commit", "5"), ("account", "6")]).await.unwrap();
+    let () =
+        client.hset(keys.ingest_state(), vec![("eventTime", "2026-01-01T00:00:00Z"), ("paused", "1")]).await.unwrap();
+    let totals = vec![("totalEvents", "8"), ("#commit", "7"), ("#identity", "1"), ("errors", "2")];
+    let () = client.hset(keys.cluster_metrics(), totals).await.unwrap();
+
+    let metrics = async || get(dashboard.address, "/api/metrics").await.json();
+    until("the totals show", async || metrics().await["eventsProcessed"] == 8).await;
+    let metrics = metrics().await;
+    assert_eq!(metrics["dbRecords"], 321);
+    assert_eq!(metrics["eventCounts"], json!({"#commit": 7, "#identity": 1, "#account": 0}));
+    assert_eq!(metrics["errorRate"], 25.0);
+    assert!(metrics["apiRequestsPerMinute"].as_u64().unwrap() > 0);
+    let status = json!({
+        "connected": true, "isConnected": true, "url": "wss://relay.test", "currentCursor": "77",
+        "queueDepth": 2, "streamLength": 3, "deadLetterLength": 1,
+    });
+    assert_eq!(metrics["firehoseStatus"], status);
+
+    assert_eq!(get(dashboard.address, "/api/events/recent").await.json(), json!(recent[..10]));
+    let history = get(dashboard.address, "/api/metrics/activity-history").await.json();
+    let counted = json!({"timestamp": (minute - 1) * 60_000, "commit": 5, "identity": 0, "account": 6});
+    assert!(history.as_array().unwrap().contains(&counted));
+    assert_eq!(get(dashboard.address, "/health").await.json()["queue_length"], 2);
+    let ingest = get(dashboard.address, "/api/ingest").await.json();
+    assert!(ingest["lagSeconds"].as_f64().unwrap() > 0.0 && ingest["paused"] == true, "{ingest}");
+}
+
+#[tokio::test]
+async fn ready_asks_for_the_relay_and_for_postgres_where_one_is_set() {
+    let database = fresh_database().await.unwrap();
+    let (dashboard, _redis, client) = Dashboard::with_redis(&[("postgres.url", &database)]).await;
+    let status = r#"{"connected":true,"url":"wss://relay.test","currentCursor":"77"}"#;
+    let () = client.set(dashboard.keys().status(), status, None, None, false).await.unwrap();
+    until("ready", async || get(dashboard.address, "/ready").await.status == 200).await;
+    let ready = get(dashboard.address, "/ready").await.json();
+    assert_eq!((&ready["status"], ready.get("details")), (&json!("ready"), None));
+    assert_eq!(ready["checks"], json!({"firehose": true, "database": true, "memory": true}));
+
+    let nobody = "postgres://nobody@127.0.0.1:1/none";
+    let other = Dashboard::start(dashboard.settings.redis_url.expose(), &[("postgres.url", nobody)]).await;
+    let details = async || get(other.address, "/ready").await.json()["details"].take();
+    until("postgres is missed", async || details().await == json!({"database": "postgres does not answer"})).await;
+}
+
+#[tokio::test]
+async fn only_allowed_pages_may_ask() {
+    let (dashboard, _redis, _client) = Dashboard::with_redis(&[]).await;
+    let from = async |method, origin| {
+        let headers = [("origin", origin), ("access-control-request-method", "GET")];
+        ask(dashboard.address, method, "/api/metrics", &headers).await
+    };
+    for origin in ["http://localhost:3000", "http://dash.test:8000"] {
+        let answer = from("GET", origin).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, origin));
+        assert_eq!(answer.header("vary"), "origin");
+        let preflight = from("OPTIONS", origin).await;
+        assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (204, origin));
+        assert_eq!(preflight.header("access-control-allow-methods"), "GET, HEAD");
+    }
+    for method in ["GET", "OPTIONS"] {
+        let answer = from(method, "http://evil.test").await;
+        assert_eq!((answer.problem(), answer.header("access-control-allow-origin")), (403, ""));
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_served_with_a_policy_that_lets_nothing_else_in() {
+    let (dashboard, _redis, _client) = Dashboard::with_redis(&[]).await;
+    let page = get(dashboard.address, "/").await;
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(page.body.contains("Events Processed"));
+    let policy = page.header("content-security-policy");
+    assert!(policy.contains("default-src 'none'; script-src 'self';") && policy.contains("frame-ancestors 'none'"));
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert_eq!((page.header("x-content-type-options"), page.header("referrer-policy")), ("nosniff", "no-referrer"));
+    for (path, kind) in [("/page.css", "text/css; charset=utf-8"), ("/page.js", "text/javascript; charset=utf-8")] {
+        let file = get(dashboard.address, path).await;
+        assert_eq!((file.status, file.header("content-type")), (200, kind));
+        assert!(page.body.contains(&path[1..]) && !file.body.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn errors_are_problems_and_head_is_answered_without_a_body() {
+    let (dashboard, _redis, client) = Dashboard::with_redis(&[]).await;
+    assert_eq!(get(dashboard.address, "/nothing").await.problem(), 404);
+    let refused = ask(dashboard.address, "POST", "/api/metrics", &[]).await;
+    assert_eq!((refused.problem(), refused.header("allow")), (405, "GET,HEAD"));
+    assert_eq!(refused.header("content-security-policy"), "default-src 'none'; frame-ancestors 'none'");
+    for path in ["/", "/api/metrics", "/api/events/recent", "/api/events/stream", "/health"] {
+        let answer = ask(dashboard.address, "HEAD", path, &[]).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, ""), "{path}");
+    }
+    let () = client.set(dashboard.keys().recent_events(), "no list", None, None, false).await.unwrap();
+    assert_eq!(get(dashboard.address, "/api/events/recent").await.problem(), 502);
+    let text = dashboard.metrics.encode();
+    assert!(text.contains("penstock_dashboard_http_requests_total{route=\"/api/events/stream\"} 1\n"), "{text}");
+    assert!(text.contains("penstock_dashboard_sse_clients 0"), "{text}");
+}

@@ -1,0 +1,12 @@
+//! The real binary between a relay, a Redis and a PostgreSQL, held against a model of what must come of the events.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
+
+mod admin;
+mod dialects;
+mod frames;
+mod http;
+mod model;
+mod rig;
+mod shutdown;
+mod whole;

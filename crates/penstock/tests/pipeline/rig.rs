@@ -1,0 +1,358 @@
+//! Everything around the binary: its servers, its processes, and how to look at what they did.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use fred::clients::Client;
+use fred::interfaces::{HashesInterface, KeysInterface, StreamsInterface};
+use fred::types::Value as RedisValue;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use penstock_core::keys::Keys;
+use penstock_core::settings::{Layers, Settings};
+use penstock_local::testing::{TempFolder, TestRedis, fresh_database};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::frames::{Entry, Recording};
+use crate::model::{self, IGNORED, TABLES, Tables};
+
+/// How long anything may take that a test waits for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a service may take to end after SIGTERM.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// The group of the other reader, which acknowledges nothing and so keeps the whole stream.
+const OTHER_READER: &str = "osprey-consumers";
+
+/// A Redis and a database of the test's own, and what the binary is told of them.
+pub(crate) struct Rig {
+    pub(crate) client: Client,
+    pub(crate) keys: Keys,
+    pub(crate) pool: PgPool,
+    environment: BTreeMap<String, String>,
+    logs: TempFolder,
+    _redis: TestRedis,
+}
+
+/// A process of the binary, killed when dropped.
+pub(crate) struct Service {
+    child: Child,
+    log: PathBuf,
+}
+
+/// A relay that runs until it is dropped.
+pub(crate) struct Relay {
+    pub(crate) url: String,
+    _stop: DropGuard,
+}
+
+/// How far the workers have come.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Group {
+    /// The ID of the last entry that any of them was given.
+    pub(crate) delivered: String,
+    /// How many entries they were given and have not acknowledged.
+    pub(crate) pending: u64,
+}
+
+/// A dead letter's fields by name.
+pub(crate) type DeadLetter = HashMap<String, String>;
+
+/// Waits until something is so.
+pub(crate) async fn eventually(what: &str, mut is: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is().await {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A relay that has so many events, and what it says.
+pub(crate) async fn relay(total: u64) -> (Relay, Recording) {
+    let settings = penstock_replay::Settings { total: Some(total), ..Default::default() };
+    let mut relay = penstock_replay::bind(settings.clone()).await.unwrap();
+    relay.prepared().await.unwrap();
+    let (url, cancel) = (format!("ws://{}", relay.local_addr()), CancellationToken::new());
+    tokio::spawn(relay.run(cancel.clone()));
+    let recording = tokio::task::spawn_blocking(move || Recording::of(&settings)).await.unwrap();
+    (Relay { url, _stop: cancel.drop_guard() }, recording)
+}
+
+// === impl Rig ===
+
+impl Rig {
+    /// Starts the servers and makes the tables.
+    pub(crate) async fn new() -> Self {
+        let rig = Self::without_tables().await;
+        rig.migrate().await;
+        rig
+    }
+
+    /// Starts the servers.
+    pub(crate) async fn without_tables() -> Self {
+        let (redis, database) = (TestRedis::start().await.unwrap(), fresh_database().await.unwrap());
+        let settings = Settings::load(&Layers::default().flag("redis.url", redis.url())).unwrap();
+        let client = penstock_core::redis::connect(&settings).await.unwrap();
+        let environment = [
+            ("REDIS_URL", redis.url()),
+            ("DATABASE_URL", database.clone()),
+            ("ADMIN_ADDRESS", "127.0.0.1:0".to_owned()),
+            ("DASHBOARD_ADDRESS", "127.0.0.1:0".to_owned()),
+            ("PENSTOCK_TELEMETRY_LOG_FORMAT", "json".to_owned()),
+            ("PENSTOCK_RELAY_START", "oldest".to_owned()),
+        ];
+        Self {
+            client,
+            keys: settings.keys,
+            pool: PgPool::connect(&database).await.unwrap(),
+            environment: environment.map(|(name, value)| (name.to_owned(), value)).into(),
+            logs: TempFolder::new().unwrap(),
+            _redis: redis,
+        }
+    }
+
+    /// Sets a variable for every process that is started from here on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.environment.insert(name.to_owned(), value.to_owned());
+    }
+
+    pub(crate) async fn migrate(&self) {
+        let done = self.run(&["migrate"]).await;
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// Lets another group hold the stream, so that it can be read from end to end.
+    pub(crate) async fn keep_stream(&self) {
+        let () = self.client.xgroup_create(self.keys.stream(), OTHER_READER, "0", true).await.unwrap();
+    }
+
+    /// Runs a command to its end.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        timeout(PATIENCE, self.command(arguments).output()).await.unwrap().unwrap()
+    }
+
+    /// Starts a service.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Service {
+        let log = self.logs.path().join(format!("{}-{:x}", arguments[0], rand::random::<u32>()));
+        let (out, err) = (File::create(&log).unwrap(), File::options().append(true).open(&log).unwrap());
+        let child = self.command(arguments).stdout(out).stderr(err).spawn().unwrap();
+        Service { child, log }
+    }
+
+    pub(crate) fn ingest(&self, relay: &Relay) -> Service {
+        self.start(&["ingest", "--set", &format!("relay.urls={}", relay.url)])
+    }
+
+    pub(crate) fn worker(&self, name: &str) -> Service {
+        self.start(&["worker", "--set", &format!("worker.consumerId={name}")])
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
+        command.args(arguments).env_clear().envs(&self.environment).stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    /// Waits until ingest has written everything up to this number.
+    pub(crate) async fn ingested(&self, seq: u64) {
+        eventually("ingest reads everything", async || self.cursor().await == Some(seq)).await;
+    }
+
+    /// Waits until the workers have nothing left to do: all entries acknowledged, all deleted accounts swept.
+    pub(crate) async fn settled(&self) {
+        eventually("every entry is acknowledged", async || {
+            self.group().await == Some(Group { delivered: self.last_id().await, pending: 0 })
+        })
+        .await;
+        eventually("the rows of deleted accounts go", async || {
+            let unswept = "SELECT count(*) FROM penstock_repos WHERE deleted_through > coalesce(swept_through, '')";
+            sqlx::query_scalar::<_, i64>(unswept).fetch_one(&self.pool).await.unwrap() == 0
+        })
+        .await;
+    }
+
+    pub(crate) async fn cursor(&self) -> Option<u64> {
+        self.client.get(self.keys.cursor()).await.unwrap()
+    }
+
+    pub(crate) async fn stream_len(&self) -> u64 {
+        self.client.xlen(self.keys.stream()).await.unwrap()
+    }
+
+    /// The workers' group, once a worker has made it.
+    pub(crate) async fn group(&self) -> Option<Group> {
+        let groups: Vec<HashMap<String, RedisValue>> =
+            self.client.xinfo_groups(self.keys.stream()).await.unwrap_or_default();
+        let ours = groups.into_iter().find(|group| group["name"].as_str().as_deref() == Some(self.keys.group()))?;
+        Some(Group { delivered: ours["last-delivered-id"].as_string()?, pending: ours["pending"].as_u64()? })
+    }
+
+    /// Has the whole stream delivered once more.
+    pub(crate) async fn redeliver_all(&self) {
+        let () = self.client.xgroup_setid(self.keys.stream(), self.keys.group(), "0").await.unwrap();
+    }
+
+    /// The names of the workers in the group.
+    pub(crate) async fn consumers(&self) -> Vec<String> {
+        let consumers: Vec<HashMap<String, RedisValue>> =
+            self.client.xinfo_consumers(self.keys.stream(), self.keys.group()).await.unwrap();
+        consumers.into_iter().map(|consumer| consumer["name"].as_string().unwrap()).collect()
+    }
+
+    async fn last_id(&self) -> String {
+        let stream: HashMap<String, RedisValue> =
+            self.client.xinfo_stream(self.keys.stream(), false, None).await.unwrap();
+        stream["last-generated-id"].as_string().unwrap()
+    }
+
+    /// Adds an entry as a producer does.
+    pub(crate) async fn add(&self, kind: &str, data: &str, seq: &str) -> String {
+        let fields = vec![("type", kind), ("data", data), ("seq", seq)];
+        self.client.xadd(self.keys.stream(), false, None::<()>, "*", fields).await.unwrap()
+    }
+
+    /// The stream from end to end: IDs, and entries as a positional reader sees them.
+    pub(crate) async fn stream(&self) -> Vec<(String, Entry)> {
+        let found: Vec<(String, Vec<(String, String)>)> =
+            self.client.xrange(self.keys.stream(), "-", "+", None).await.unwrap();
+        let entry = |(id, fields): (String, Vec<(String, String)>)| {
+            let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names, ["type", "data", "seq"], "in {id}");
+            let data = serde_json::from_str(&fields[1].1).unwrap();
+            (id, Entry { kind: fields[0].1.clone(), data, seq: fields[2].1.parse().unwrap() })
+        };
+        found.into_iter().map(entry).collect()
+    }
+
+    pub(crate) async fn dead_letters(&self) -> Vec<DeadLetter> {
+        let found: Vec<(String, Vec<(String, String)>)> =
+            self.client.xrange(self.keys.dead_letters(), "-", "+", None).await.unwrap();
+        let letter = |(id, fields): (String, Vec<(String, String)>)| {
+            let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names, ["type", "data", "seq", "origId", "deliveries", "error", "consumer"], "in {id}");
+            fields.into_iter().collect()
+        };
+        found.into_iter().map(letter).collect()
+    }
+
+    pub(crate) async fn hash(&self, key: &str) -> BTreeMap<String, i64> {
+        self.client.hgetall(key).await.unwrap()
+    }
+
+    /// Every row of every table.
+    pub(crate) async fn tables(&self) -> Tables {
+        let mut tables = Tables::new();
+        for (table, key) in TABLES {
+            let rows = format!("SELECT to_jsonb(t) FROM {table} AS t");
+            let rows: Vec<Value> = sqlx::query_scalar(AssertSqlSafe(rows)).fetch_all(&self.pool).await.unwrap();
+            let rows = rows.into_iter().map(|mut row| {
+                // When a count, or an account without a profile, was first seen is not said by the events either.
+                if table == "post_aggregations" {
+                    row.as_object_mut().unwrap().remove("created_at");
+                } else if table == "users" && row["created_at"] == row["indexed_at"] {
+                    row["created_at"] = Value::Null;
+                }
+                row.as_object_mut().unwrap().retain(|column, _| !IGNORED.contains(&column.as_str()));
+                (row[key].as_str().unwrap().to_owned(), row)
+            });
+            tables.insert(table, rows.collect());
+        }
+        tables
+    }
+
+    /// Asserts that the stream is exactly these entries, in this order.
+    pub(crate) async fn assert_stream_is(&self, expected: &[Entry]) {
+        let found = self.stream().await;
+        for ((id, found), expected) in found.iter().zip(expected) {
+            assert!(
+                found == expected,
+                "{id} must be {:.600}, is {:.600}",
+                format!("{expected:?}"),
+                format!("{found:?}")
+            );
+        }
+        assert_eq!(found.len(), expected.len(), "entries in the stream");
+    }
+
+    /// Asserts that the rows are those of these entries, that each was counted so many times, and none given up.
+    pub(crate) async fn assert_result_is(&self, entries: &[Entry], times: i64) {
+        let (expected, found) = (model::tables(entries), self.tables().await);
+        let differences = model::differences(&expected, &found);
+        assert!(differences.is_empty(), "rows are not as the model says\n{differences}");
+        assert_eq!(self.hash(&self.keys.record_counts()).await, model::record_counts(&expected));
+        assert_eq!(self.hash(&self.keys.cluster_metrics()).await, model::event_counts(entries, times));
+        let letters: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM penstock_dead_letters").fetch_one(&self.pool).await.unwrap();
+        assert_eq!((letters, self.dead_letters().await.len()), (0, 0), "dead letters");
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    /// The address of its admin server, once it is there.
+    pub(crate) async fn admin(&self) -> SocketAddr {
+        self.logged("admin server listening").await
+    }
+
+    /// The address of the dashboard, once it is there.
+    pub(crate) async fn dashboard(&self) -> SocketAddr {
+        self.logged("dashboard listening").await
+    }
+
+    async fn logged(&self, message: &str) -> SocketAddr {
+        let message = format!("\"msg\":\"{message}\"");
+        let mut address = None;
+        eventually(&message, async || {
+            let log = fs::read_to_string(&self.log).unwrap();
+            let line = log.lines().find(|line| line.contains(&message));
+            address = line.map(|line| serde_json::from_str::<Value>(line).unwrap()["address"].clone());
+            address.is_some()
+        })
+        .await;
+        address.unwrap().as_str().unwrap().parse().unwrap()
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().expect("it still runs");
+        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM).unwrap();
+    }
+
+    /// Asserts that it ends in time, and well.
+    pub(crate) async fn ended(mut self) {
+        let ended = timeout(SHUTDOWN, self.child.wait()).await;
+        let status: Option<ExitStatus> = ended.ok().map(Result::unwrap);
+        assert!(status.is_some_and(|status| status.success()), "ended with {status:?}, having said\n{}", self.said());
+    }
+
+    /// Ends it, and asserts that it does so in time and well.
+    pub(crate) async fn stop(self) {
+        self.terminate();
+        self.ended().await;
+    }
+
+    /// The end of its log.
+    fn said(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap();
+        let lines: Vec<_> = log.lines().rev().take(20).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{} said\n{}", self.log.display(), self.said());
+        }
+    }
+}

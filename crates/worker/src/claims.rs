@@ -1,0 +1,97 @@
+//! Entries that nobody gives a sign of are taken over; those that are held here are said to be.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use penstock_core::stream::StreamId;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::consumer::{Claimed, Delivery, is_group_gone};
+use crate::decode::{Decoding, decode};
+use crate::reader::take;
+use crate::retry::Trouble;
+use crate::work::Work;
+
+/// From how many deliveries on an entry is a suspect: two processes let it lie.
+const SUSPECT_DELIVERIES: u64 = 3;
+
+/// After how many claim times without a sign of life a consumer that holds nothing is removed.
+const REAP_AFTER: u32 = 5;
+
+/// How long a full worker waits before it looks again whether it is to stop.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Where claimed entries go.
+pub(crate) struct Outlets {
+    /// To the others.
+    pub(crate) entries: UnboundedSender<Decoding>,
+    /// To be tried alone.
+    pub(crate) suspects: UnboundedSender<Delivery>,
+}
+
+/// Takes over idle entries and removes idle consumers, three times each claim time.
+pub(crate) async fn claim(work: Arc<Work>, outlets: Outlets) {
+    let claim_time = work.settings.worker.claim_time;
+    let mut trouble = Trouble::default();
+    loop {
+        match claim_all(&work, &outlets, claim_time).await {
+            Ok(()) => work.redis_answered("claim", &mut trouble),
+            // The reader makes it again.
+            Err(error) if is_group_gone(&error) => {}
+            Err(error) => work.redis_failed("claim", &mut trouble, &error),
+        }
+        if !work.rest(claim_time / 3).await {
+            return;
+        }
+    }
+}
+
+/// Says three times each claim time what is held here, until everything is settled.
+pub(crate) async fn refresh(work: Arc<Work>) {
+    let period = work.settings.worker.claim_time / 3;
+    let mut trouble = Trouble::default();
+    while work.pause(period).await.is_ok() {
+        // What was read just now shows by itself that it is held.
+        let held = work.held.older_than(period / 2, Instant::now());
+        match work.consumer.refresh(&held).await {
+            Ok(()) => work.redis_answered("refresh", &mut trouble),
+            Err(error) if is_group_gone(&error) => {}
+            Err(error) => work.redis_failed("refresh", &mut trouble, &error),
+        }
+    }
+}
+
+async fn claim_all(work: &Arc<Work>, outlets: &Outlets, claim_time: Duration) -> Result<(), fred::error::Error> {
+    let mut from = Some(StreamId::MIN);
+    let mut total = 0;
+    while let Some(start) = from.filter(|_| !work.stop.is_cancelled()) {
+        let room = work.held.room(PATIENCE).await;
+        if room == 0 {
+            continue;
+        }
+        let Claimed { next, entries, deleted } = work.consumer.claim(claim_time, start, room).await?;
+        from = next;
+        if !deleted.is_empty() {
+            work.events.lost(&deleted);
+        }
+        let entries = take(work, entries);
+        total += entries.len();
+        let (suspects, others): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|delivery| delivery.times >= SUSPECT_DELIVERIES);
+        if !others.is_empty() {
+            // Whoever receives outlives this task, or the process ends anyway.
+            let _ = outlets.entries.send(decode(work, others));
+        }
+        for suspect in suspects {
+            let _ = outlets.suspects.send(suspect);
+        }
+    }
+    if total > 0 {
+        work.events.claimed(total);
+    }
+    let reaped = work.consumer.reap(claim_time * REAP_AFTER).await?;
+    if !reaped.is_empty() {
+        work.events.reaped(&reaped);
+    }
+    Ok(())
+}

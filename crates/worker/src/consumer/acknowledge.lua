@@ -1,0 +1,26 @@
+-- Acknowledges entries, and counts those that were still pending: whoever repeats this counts nothing twice.
+-- KEYS: the stream, the applied events, this minute's activity.
+-- ARGV: group, field of the total, how many kinds, for each its two fields and its number of IDs, then the IDs.
+local kinds = tonumber(ARGV[3])
+local at = 4 + kinds * 3
+local total = 0
+for kind = 0, kinds - 1 do
+  local applied, active, count = ARGV[4 + kind * 3], ARGV[5 + kind * 3], tonumber(ARGV[6 + kind * 3])
+  local acknowledged = 0
+  -- Lua unpacks some 8,000 values at most.
+  for first = at, at + count - 1, 1000 do
+    local last = math.min(first + 999, at + count - 1)
+    acknowledged = acknowledged + redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, first, last))
+  end
+  at = at + count
+  if acknowledged > 0 then
+    redis.call('HINCRBY', KEYS[2], applied, acknowledged)
+    redis.call('HINCRBY', KEYS[3], active, acknowledged)
+    total = total + acknowledged
+  end
+end
+if total > 0 then
+  redis.call('HINCRBY', KEYS[2], ARGV[2], total)
+  redis.call('EXPIRE', KEYS[3], 90000)
+end
+return total

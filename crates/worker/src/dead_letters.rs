@@ -1,0 +1,169 @@
+//! Entries that failed for good: first in PostgreSQL, then out of the group and among the dead letters.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use penstock_core::data::EventKind;
+use penstock_core::entry::{Entry, Event};
+use penstock_core::stream::StreamId;
+use serde_json::value::RawValue;
+
+use crate::batch::{field, order};
+use crate::consumer::{Burial, Delivery};
+use crate::retry::{Backoff, Trouble};
+use crate::store::DeadLetter;
+use crate::work::{Abandoned, Work};
+
+/// The most bytes of the text that says why.
+const MAX_ERROR: usize = 1000;
+
+/// What of an entry failed, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The ops that failed; none where the whole entry did.
+    ops: BTreeSet<usize>,
+    error: String,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// The whole entry failed.
+    pub(crate) fn whole(error: String) -> Self {
+        Self { ops: BTreeSet::new(), error }
+    }
+
+    /// Some ops failed.
+    pub(crate) fn add(&mut self, ops: &[usize], error: &str) {
+        self.ops.extend(ops);
+        if self.error.len() < MAX_ERROR {
+            let separator = if self.error.is_empty() { "" } else { "; " };
+            let first = ops.first().copied().unwrap_or_default();
+            self.error.push_str(&format!("{separator}op {first}: {error}"));
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// Says whether a part of the entry was applied.
+    fn is_partial(&self, entry: &Entry) -> bool {
+        match &entry.event {
+            Event::Commit(commit) => !self.ops.is_empty() && self.ops.len() < commit.ops.len(),
+            Event::Identity(_) | Event::Account(_) => false,
+        }
+    }
+}
+
+/// Puts an entry aside, reduced to what failed.
+pub(crate) async fn bury(work: &Work, entry: &Entry, origin: &Delivery, failure: &Failure) -> Result<(), Abandoned> {
+    let whole = field(&origin.raw.data);
+    let is_partial = failure.is_partial(entry);
+    let reduced = if is_partial { reduce(whole, &failure.ops) } else { None };
+    let applied = is_partial.then(|| entry.event.kind());
+    put(work, origin, entry.order, reduced.as_deref().unwrap_or(whole), &failure.error, applied).await
+}
+
+/// Puts an entry aside that was not, or could not be, decoded.
+pub(crate) async fn bury_unread(work: &Work, origin: &Delivery, error: &str) -> Result<(), Abandoned> {
+    put(work, origin, order(&origin.raw), field(&origin.raw.data), error, None).await
+}
+
+async fn put(
+    work: &Work,
+    origin: &Delivery,
+    order: StreamId,
+    data: &[u8],
+    error: &str,
+    applied: Option<EventKind>,
+) -> Result<(), Abandoned> {
+    let burial = Burial {
+        id: origin.raw.id,
+        applied,
+        kind: field(&origin.raw.kind),
+        data,
+        seq: field(&origin.raw.seq),
+        order,
+        deliveries: origin.times,
+        error: error.get(..error.floor_char_boundary(MAX_ERROR)).unwrap_or(error),
+    };
+    record(work, &burial).await?;
+    let new = work.insist("put a dead letter", || work.consumer.bury(&burial)).await?;
+    work.held.release([burial.id]);
+    work.events.held(work.held.len());
+    work.events.buried(burial.id, &String::from_utf8_lossy(burial.kind), burial.error, new);
+    Ok(())
+}
+
+/// Writes the dead letter into PostgreSQL, whatever it takes.
+async fn record(work: &Work, burial: &Burial<'_>) -> Result<(), Abandoned> {
+    let kind = String::from_utf8_lossy(burial.kind);
+    let seq = String::from_utf8_lossy(burial.seq);
+    let letter = DeadLetter {
+        orig_id: burial.order,
+        kind: &kind,
+        data: burial.data,
+        seq: &seq,
+        deliveries: burial.deliveries,
+        error: burial.error,
+        consumer: work.consumer.name(),
+    };
+    let mut backoff = Backoff::new(work.settings.worker.retry_min, work.settings.worker.retry_max);
+    let mut trouble = Trouble::default();
+    loop {
+        let written = tokio::select! {
+            biased;
+            written = work.store.dead_letter(&letter) => written,
+            () = work.abandon.cancelled() => return Err(Abandoned),
+        };
+        match written {
+            Ok(()) => {
+                work.postgres_answered("put a dead letter", &mut trouble);
+                return Ok(());
+            }
+            Err(error) => work.postgres_failed("put a dead letter", &mut trouble, &error),
+        }
+        work.pause(backoff.pause()).await?;
+    }
+}
+
+/// Leaves of a commit's JSON only those ops, each byte for byte; `None` where it is not the JSON of a commit.
+fn reduce(data: &[u8], ops: &BTreeSet<usize>) -> Option<Vec<u8>> {
+    let commit: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(data).ok()?;
+    let all: Vec<&RawValue> = serde_json::from_str(commit.get("ops")?.get()).ok()?;
+    let kept: Vec<&RawValue> = ops.iter().filter_map(|index| all.get(*index).copied()).collect();
+    let kept = serde_json::value::to_raw_value(&kept).ok()?;
+    let reduced: BTreeMap<_, _> =
+        commit.iter().map(|(key, value)| (key, if key == "ops" { &*kept } else { *value })).collect();
+    serde_json::to_vec(&reduced).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reduced_commit_keeps_its_frame_and_the_bad_ops_as_they_were() {
+        let data = br#"{"repo":"did:plc:a","ops":[{"a": 0},{"a":"\ud83d"},{"a":2}],"rev":"3k","time":null}"#;
+        let reduced = reduce(data, &BTreeSet::from([1, 2])).unwrap();
+        assert_eq!(
+            String::from_utf8(reduced).unwrap(),
+            r#"{"ops":[{"a":"\ud83d"},{"a":2}],"repo":"did:plc:a","rev":"3k","time":null}"#
+        );
+        assert_eq!(reduce(b"[]", &BTreeSet::new()), None);
+    }
+
+    #[test]
+    fn a_failure_says_which_ops_and_does_not_grow_without_bound() {
+        let mut failure = Failure::default();
+        failure.add(&[3], "no subject");
+        failure.add(&[1, 2], "too long");
+        assert_eq!(failure.error, "op 3: no subject; op 1: too long");
+        assert_eq!(failure.ops.len(), 3);
+        for _ in 0..1000 {
+            failure.add(&[4], "again and again");
+        }
+        assert!(failure.error.len() < MAX_ERROR + 100);
+    }
+}

@@ -1,0 +1,235 @@
+//! What happens in a worker: each event writes its line of log and moves its metrics.
+
+use std::time::Duration;
+
+use fred::error::Error as RedisError;
+use penstock_core::data::EventKind;
+use penstock_core::stream::StreamId;
+use penstock_telemetry::metrics::{Counter, Gauge, Histogram, Metric, Metrics};
+use tracing::{debug, error, info, warn};
+
+use crate::consumer::{Backlog, Lag};
+use crate::progress::Progress;
+
+/// The counters and the log of one worker.
+#[derive(Debug)]
+pub(crate) struct Events {
+    metrics: Metrics,
+    progress: Progress,
+    read: [Counter; 4],
+    acknowledged: Counter,
+    claimed: Counter,
+    deleted: Counter,
+    dead_letters: Counter,
+    published: Counter,
+    batch_entries: Histogram,
+    batch_seconds: Histogram,
+    transaction_seconds: Histogram,
+    in_flight: Gauge,
+    pending: Gauge,
+    lag: Gauge,
+}
+
+// === impl Events ===
+
+impl Events {
+    pub(crate) fn new(metrics: Metrics, progress: Progress) -> Self {
+        let counter = |metric| metrics.counter(metric, None);
+        let gauge = |metric| metrics.gauge(metric, None);
+        let histogram = |metric| metrics.histogram(metric, None);
+        Self {
+            read: ["commit", "identity", "account", "other"].map(|kind| metrics.counter(Metric::EntriesRead, kind)),
+            acknowledged: counter(Metric::EntriesAcked),
+            claimed: counter(Metric::EntriesClaimed),
+            deleted: counter(Metric::EntriesDeleted),
+            dead_letters: metrics.counter(Metric::DeadLetters, "worker"),
+            published: counter(Metric::CountsPublished),
+            batch_entries: histogram(Metric::ApplyEntries),
+            batch_seconds: histogram(Metric::BatchSeconds),
+            transaction_seconds: histogram(Metric::TransactionSeconds),
+            in_flight: gauge(Metric::InFlight),
+            pending: gauge(Metric::Pending),
+            lag: gauge(Metric::Lag),
+            metrics,
+            progress,
+        }
+    }
+
+    /// Entries were decoded, or could not be: so many commits, identities, accounts, others.
+    pub(crate) fn decoded(&self, kinds: [u64; 4]) {
+        for (counter, count) in self.read.iter().zip(kinds) {
+            counter.inc_by(count);
+        }
+    }
+
+    /// What is held changed.
+    pub(crate) fn held(&self, entries: usize) {
+        self.in_flight.set(entries as f64);
+        self.progress.in_flight(entries);
+    }
+
+    /// Entries of another consumer, or of an earlier life of this one, were taken over.
+    pub(crate) fn claimed(&self, entries: usize) {
+        self.claimed.inc_by(entries as u64);
+        info!(entries, "took over entries that lay idle");
+    }
+
+    /// Entries had left the stream while they were pending.
+    pub(crate) fn lost(&self, ids: &[StreamId]) {
+        self.deleted.inc_by(ids.len() as u64);
+        let first = ids.first().map(StreamId::to_string).unwrap_or_default();
+        error!(entries = ids.len(), first, "data loss: entries were trimmed from the stream before they were applied");
+    }
+
+    /// A transaction was committed.
+    pub(crate) fn committed(&self, entries: usize, took: Duration, tables: impl Iterator<Item = (&'static str, u64)>) {
+        self.batch_entries.observe(entries as f64);
+        self.transaction_seconds.observe(took.as_secs_f64());
+        let mut rows = 0;
+        for (table, count) in tables {
+            rows += count;
+            self.metrics.counter(Metric::RowsWritten, table).inc_by(count);
+        }
+        self.progress.wrote(rows);
+        debug!(entries, rows, took = ?took, "batch committed");
+    }
+
+    /// A transaction failed for a reason that is not the data's fault.
+    pub(crate) fn retry(&self, reason: &'static str) {
+        self.metrics.counter(Metric::Retries, reason).inc();
+    }
+
+    /// Applied entries were acknowledged.
+    pub(crate) fn acknowledged(&self, entries: u64) {
+        self.acknowledged.inc_by(entries);
+        self.progress.applied(entries);
+    }
+
+    /// A whole batch was settled.
+    pub(crate) fn settled(&self, since_full: Duration) {
+        self.batch_seconds.observe(since_full.as_secs_f64());
+    }
+
+    /// A batch holds something that PostgreSQL refuses: its parts are tried.
+    pub(crate) fn bisecting(&self, entries: usize, error: &str) {
+        warn!(entries, error, "a batch was refused for its data, looking for what is at fault");
+    }
+
+    /// An entry failed for good.
+    pub(crate) fn buried(&self, id: StreamId, kind: &str, error: &str, new: bool) {
+        if new {
+            self.dead_letters.inc();
+            self.progress.buried();
+        }
+        warn!(%id, kind, error, "an entry failed for good and is among the dead letters");
+    }
+
+    /// An entry that was there when processes died is tried alone.
+    pub(crate) fn suspect(&self, id: StreamId, deliveries: u64, crashes: u64) {
+        warn!(%id, deliveries, crashes, "an entry was delivered again and again, trying it alone");
+    }
+
+    /// The group, or the stream, was made.
+    pub(crate) fn group_made(&self, group: &str, again: bool) {
+        if again {
+            error!(group, "the consumer group was gone and was made again from the stream's beginning");
+        } else {
+            info!(group, "consumer group made");
+        }
+    }
+
+    /// Consumers that were no more were removed.
+    pub(crate) fn reaped(&self, consumers: &[String]) {
+        info!(consumers = consumers.join(" "), "removed consumers that hold nothing and gave no sign of life");
+    }
+
+    /// Counts were published.
+    pub(crate) fn published(&self, changed: u64) {
+        self.published.inc();
+        debug!(changed, "counts published");
+    }
+
+    /// Rows of deleted accounts were removed.
+    pub(crate) fn swept(&self, rows: u64) {
+        self.progress.wrote(rows);
+        debug!(rows, "rows of deleted accounts removed");
+    }
+
+    /// Traces of deletes were removed.
+    pub(crate) fn pruned(&self, rows: u64) {
+        info!(rows, "traces of old deletes removed");
+    }
+
+    /// The group's backlog was asked for.
+    pub(crate) fn backlog(&self, backlog: Backlog) {
+        self.pending.set(backlog.pending as f64);
+        match backlog.undelivered {
+            Lag::Exact(undelivered) => {
+                self.lag.set(undelivered as f64);
+                self.progress.lag(Some(undelivered + backlog.pending));
+            }
+            Lag::Unknown => {
+                self.lag.set(f64::NAN);
+                self.progress.lag(None);
+            }
+        }
+    }
+
+    /// The summary line is due.
+    pub(crate) fn summary(&self, rate: f64) {
+        let now = self.progress.snapshot();
+        let lag = now.lag.map(|lag| lag.to_string());
+        info!(
+            total = now.applied,
+            per_second = format!("{rate:.1}"),
+            lag = lag.as_deref().unwrap_or("unknown"),
+            in_flight = now.in_flight,
+            rows = now.rows,
+            dead_letters = now.dead_letters,
+            "worker summary"
+        );
+    }
+
+    /// How many entries were applied so far.
+    pub(crate) fn total(&self) -> u64 {
+        self.progress.snapshot().applied
+    }
+
+    /// A command to Redis failed.
+    pub(crate) fn redis_failed(&self, action: &'static str, failures: u64, error: &RedisError) {
+        warn!(action, failures, %error, "redis failed, trying again");
+    }
+
+    /// PostgreSQL failed.
+    pub(crate) fn postgres_failed(&self, action: &'static str, failures: u64, error: &dyn std::error::Error) {
+        let error = chain(error);
+        warn!(action, failures, error, "postgresql failed, trying again");
+    }
+
+    /// What failed works again.
+    pub(crate) fn recovered(&self, action: &'static str, after: Duration) {
+        info!(action, after = ?after, "works again");
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Where a kind stands in [`Events::decoded`].
+pub(crate) fn place(kind: Option<EventKind>) -> usize {
+    match kind {
+        Some(EventKind::Commit) => 0,
+        Some(EventKind::Identity) => 1,
+        Some(EventKind::Account) => 2,
+        None => 3,
+    }
+}

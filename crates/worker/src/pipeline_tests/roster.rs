@@ -1,0 +1,117 @@
+//! Entries of others, and who is in the group.
+
+use std::time::Duration;
+
+use fred::interfaces::HashesInterface;
+
+use super::bench::{Bench, GROUP, STREAM, commit, custom_op, eventually, like};
+
+const SOON: &[(&str, &str)] = &[("worker.claimTime", "200ms")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_of_a_dead_consumer_are_claimed_and_the_consumer_is_removed() {
+    let bench = Bench::new().await;
+    bench.make_group().await;
+    bench.add_likes(0..250, 10).await;
+    assert_eq!(bench.strand("dead-1", 250).await.len(), 250);
+    let worker = bench.start("w-0", SOON);
+    eventually!(bench.total().await == 250);
+    assert_eq!(bench.rows("likes").await, 250);
+    assert!(worker.metric("penstock_worker_entries_claimed_total") >= 250.0);
+    eventually!(bench.consumers().await == ["w-0"]);
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_whose_delivery_never_arrived_are_claimed_from_our_own_name() {
+    let bench = Bench::new().await;
+    bench.make_group().await;
+    bench.add_likes(0..20, 10).await;
+    let worker = bench.start("w-0", SOON);
+    // As if the worker had read them, and the reply was lost.
+    let lost = bench.strand("w-0", 20).await.len();
+    eventually!(bench.total().await == 20, "{lost} were lost");
+    worker.stop().await.unwrap();
+    assert_eq!(bench.pending().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_that_are_held_are_not_claimed_however_long_they_take() {
+    let bench = Bench::new().await;
+    bench.make_group().await;
+    bench.add_likes(0..50, 10).await;
+    let mut lock = bench.pool.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE likes IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    let holder = bench.start("w-0", SOON);
+    eventually!(bench.pending().await == 50);
+    let other = bench.start("w-1", SOON);
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(bench.command(&format!("XPENDING {STREAM} {GROUP} - + 100 w-0")).await.array_len(), Some(50));
+    lock.rollback().await.unwrap();
+    eventually!(bench.total().await == 50);
+    assert_eq!(other.metric("penstock_worker_entries_claimed_total"), 0.0);
+    assert_eq!(holder.metric("penstock_worker_entries_claimed_total"), 0.0);
+    assert_eq!(holder.metric("penstock_worker_entries_acked_total"), 50.0);
+    other.stop().await.unwrap();
+    holder.stop().await.unwrap();
+    assert_eq!(bench.consumers().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_settled_in_time_is_handed_back_unharmed() {
+    let bench = Bench::new().await;
+    bench.make_group().await;
+    bench.add_likes(0..50, 10).await;
+    let mut lock = bench.pool.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE likes IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    let stuck = bench.start("w-0", &[]);
+    eventually!(bench.pending().await == 50);
+    stuck.stop().await.unwrap();
+    assert_eq!((bench.pending().await, bench.total().await), (50, 0));
+    lock.rollback().await.unwrap();
+    // The claim time is a minute: only because they were handed back are they claimed at once.
+    let other = bench.start("w-1", &[]);
+    eventually!(bench.total().await == 50);
+    other.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_trimmed_while_pending_are_counted_as_lost() {
+    let bench = Bench::new().await;
+    bench.make_group().await;
+    bench.add_likes(0..30, 10).await;
+    bench.strand("dead-1", 30).await;
+    bench.command(&format!("XTRIM {STREAM} MAXLEN 10")).await;
+    let worker = bench.start("w-0", SOON);
+    eventually!(bench.total().await == 10);
+    eventually!(worker.metric("penstock_worker_entries_deleted_total") == 20.0);
+    assert_eq!(bench.pending().await, 0);
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_alone_crashed_its_worker_too_often_is_given_up_and_others_are_not() {
+    let bench = Bench::new().await;
+    bench.make_group().await;
+    let poison = bench.add("commit", &like(1, 1), "1").await;
+    let bystander = bench.add("commit", &like(2, 2), "2").await;
+    let accused = bench.add("commit", &like(3, 3), "3").await;
+    let faulty = bench.add("commit", &commit("x", "3kx", &[custom_op(1, true)]), "4").await;
+    bench.execute(super::REFUSE_POISON).await;
+    bench.strand("dead-1", 4).await;
+    for id in [&poison, &bystander, &accused, &faulty] {
+        bench.command(&format!("XCLAIM {STREAM} {GROUP} dead-1 0 {id} RETRYCOUNT 40 JUSTID")).await;
+    }
+    let () = bench.client.hset("firehose:suspects", (&poison, 3)).await.unwrap();
+    let () = bench.client.hset("firehose:suspects", (&accused, 2)).await.unwrap();
+    let worker = bench.start("w-0", SOON);
+    eventually!(bench.total().await == 2 && bench.dead_letters().await.len() == 2);
+    let letters = bench.dead_letters().await;
+    let letter = |id: &str| letters.iter().find(|letter| letter["origId"] == id).unwrap();
+    assert_eq!(letter(&poison)["error"], "crashed its worker 3 times when tried alone");
+    assert_eq!(letter(&poison)["deliveries"], "41");
+    assert!(letter(&faulty)["error"].contains("23514"));
+    eventually!(bench.command("HLEN firehose:suspects").await.as_u64() == Some(0));
+    worker.stop().await.unwrap();
+    assert_eq!(bench.pending().await, 0);
+}

@@ -1,0 +1,180 @@
+//! The database's schema: made by `penstock migrate`, checked by workers, which wait until it is there.
+
+mod recount;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{Connection, Executor, PgPool, SqlSafeStr};
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::store::table::Table;
+pub use recount::{Mended, recount};
+
+/// Why the schema could not be made or is not as it should be.
+#[derive(Debug, Error)]
+pub enum SchemaError {
+    /// The URL is none.
+    #[error("database url is not understood")]
+    Url(#[source] sqlx::Error),
+    /// No connection could be made.
+    #[error("could not connect to postgresql")]
+    Connect(#[source] sqlx::Error),
+    /// A migration failed; what it did is undone.
+    #[error("could not migrate the database")]
+    Migrate(#[source] MigrateError),
+    /// PostgreSQL could not be asked what is there.
+    #[error("could not read the schema")]
+    Read(#[source] sqlx::Error),
+    /// Something is not there yet: `penstock migrate` makes it.
+    #[error("schema lacks {}: run penstock migrate", .0.join(", "))]
+    Missing(Vec<String>),
+    /// Counts could not be made anew.
+    #[error("could not recount")]
+    Recount(#[source] sqlx::Error),
+}
+
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "appview", include_str!("../migrations/0001_appview.sql")),
+    (2, "penstock", include_str!("../migrations/0002_penstock.sql")),
+];
+
+const TABLE: &str = "penstock_migrations";
+
+/// How long a statement may wait for a lock: a migration that queues behind a long query would hold up everybody else.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '3s'; SET client_min_messages = warning";
+
+/// How long to go on trying to get the locks.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The columns of the tables that hold no records, as far as the worker uses them.
+const OTHERS: [(&str, &[&str]); 9] = [
+    (
+        "users",
+        &[
+            "did",
+            "handle",
+            "display_name",
+            "avatar_url",
+            "banner_url",
+            "description",
+            "profile_record",
+            "pinned_post",
+            "search_vector",
+            "created_at",
+            "indexed_at",
+            "active",
+            "status",
+        ],
+    ),
+    (
+        "post_aggregations",
+        &["post_uri", "like_count", "repost_count", "reply_count", "quote_count", "bookmark_count", "updated_at"],
+    ),
+    ("feed_items", &["uri", "post_uri", "originator_did", "type", "sort_at", "cid", "created_at"]),
+    ("quotes", &["uri", "cid", "post_uri", "quoted_uri", "quoted_cid", "created_at"]),
+    (
+        "penstock_repos",
+        &[
+            "did",
+            "rev",
+            "active",
+            "status",
+            "deleted_through",
+            "swept_through",
+            "identity_entry",
+            "account_entry",
+            "profile_rev",
+            "profile_entry",
+        ],
+    ),
+    ("penstock_tombstones", &["uri", "commit_rev", "entry_id"]),
+    ("penstock_shadowed", &["uri", "repo", "kind", "key_a", "key_b", "commit_rev", "entry_id", "row"]),
+    ("penstock_counts", &["worker", "field", "total"]),
+    ("penstock_dead_letters", &["orig_id", "kind", "data", "seq", "deliveries", "error", "consumer", "created_at"]),
+];
+
+/// Makes the schema: on an empty database all of it, on the AppView's what is Penstock's own.
+///
+/// One process migrates at a time, the others wait for it. Migrations that this version does not know are left alone.
+///
+/// # Errors
+/// When PostgreSQL cannot be reached, refuses a statement, or is too busy to be changed for two minutes.
+pub async fn migrate(url: &str) -> Result<(), SchemaError> {
+    let options: PgConnectOptions = url.parse().map_err(SchemaError::Url)?;
+    let options = options.application_name("penstock-migrate");
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        // Each attempt has a connection of its own: closing it gives up the advisory lock, whatever happened.
+        let mut conn = PgConnection::connect_with(&options).await.map_err(SchemaError::Connect)?;
+        conn.execute(LOCK_TIMEOUT).await.map_err(SchemaError::Connect)?;
+        let outcome = migrator().run_direct(None, &mut conn, false).await;
+        // The migration's outcome counts, not the farewell's.
+        let _ = conn.close().await;
+        match outcome {
+            Ok(()) => break,
+            Err(error) if is_busy(&error) && Instant::now() < deadline => {
+                warn!(%error, "database is busy, trying to migrate again");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Err(error) => return Err(SchemaError::Migrate(error)),
+        }
+    }
+    info!(version = MIGRATIONS.len(), "database is migrated");
+    Ok(())
+}
+
+fn migrator() -> Migrator {
+    let migrations = MIGRATIONS.map(|(version, name, sql)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    let mut migrator = Migrator::with_migrations(migrations.into());
+    migrator.dangerous_set_table_name(TABLE);
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+fn is_busy(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else { return false };
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("55P03" | "40P01"))
+}
+
+const COLUMNS: &str = "\
+SELECT t.name, array_agg(a.attname::text) FROM unnest($1::text[]) AS t (name)
+  JOIN pg_attribute AS a ON a.attrelid = to_regclass(t.name) AND a.attnum > 0 AND NOT a.attisdropped
+ GROUP BY t.name";
+
+/// Checks that every table and column is there that the worker writes.
+pub(crate) async fn check(pool: &PgPool) -> Result<(), SchemaError> {
+    let wanted = wanted();
+    let names: Vec<&str> = wanted.keys().copied().collect();
+    let rows: Vec<(String, Vec<String>)> =
+        sqlx::query_as(COLUMNS).bind(names).fetch_all(pool).await.map_err(SchemaError::Read)?;
+    let found: BTreeMap<_, BTreeSet<_>> =
+        rows.into_iter().map(|(table, columns)| (table, columns.into_iter().collect())).collect();
+    let missing: Vec<String> = wanted
+        .into_iter()
+        .flat_map(|(table, columns)| match found.get(table) {
+            None => vec![format!("table {table}")],
+            Some(found) => columns
+                .into_iter()
+                .filter(|column| !found.contains(*column))
+                .map(|column| format!("column {table}.{column}"))
+                .collect(),
+        })
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(SchemaError::Missing(missing)) }
+}
+
+fn wanted() -> BTreeMap<&'static str, Vec<&'static str>> {
+    let records = Table::ALL.map(|table| {
+        let spec = table.spec();
+        let columns = spec.columns.iter().map(|(name, _)| *name);
+        (spec.name, [spec.key, "commit_rev", "entry_id"].into_iter().chain(columns).collect())
+    });
+    records.into_iter().chain(OTHERS.map(|(table, columns)| (table, columns.to_vec()))).collect()
+}

@@ -1,0 +1,100 @@
+//! Counts made anew from the rows, for a database that came with wrong ones.
+
+use sqlx::{Connection, Executor, PgConnection};
+use tracing::info;
+
+use super::SchemaError;
+
+/// How many rows had wrong counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mended {
+    /// Rows of `post_aggregations`.
+    pub posts: u64,
+    /// Rows of `feed_generators` and `labeler_services`.
+    pub liked: u64,
+    /// Rows of `posts` that were wrong about their gates.
+    pub gates: u64,
+}
+
+/// Readers go on; writers wait, so that none adds to a count while it is made.
+const LOCK: &str = "\
+SET LOCAL statement_timeout = 0;
+LOCK TABLE likes, reposts, bookmarks, posts, quotes, thread_gates, post_gates, post_aggregations, feed_generators,
+  labeler_services IN SHARE ROW EXCLUSIVE MODE;
+CREATE TEMPORARY TABLE penstock_recount ON COMMIT DROP AS
+SELECT uri, sum(likes)::int AS likes, sum(reposts)::int AS reposts, sum(replies)::int AS replies,
+    sum(quotes)::int AS quotes, sum(bookmarks)::int AS bookmarks
+  FROM (
+    SELECT post_uri AS uri, count(*) AS likes, 0 AS reposts, 0 AS replies, 0 AS quotes, 0 AS bookmarks
+      FROM likes GROUP BY post_uri
+    UNION ALL SELECT post_uri, 0, count(*), 0, 0, 0 FROM reposts GROUP BY post_uri
+    UNION ALL SELECT parent_uri, 0, 0, count(*), 0, 0 FROM posts WHERE parent_uri IS NOT NULL GROUP BY parent_uri
+    UNION ALL SELECT quoted_uri, 0, 0, 0, count(*), 0 FROM quotes GROUP BY quoted_uri
+    UNION ALL SELECT post_uri, 0, 0, 0, 0, count(*) FROM bookmarks GROUP BY post_uri
+  ) AS counted GROUP BY uri;
+CREATE UNIQUE INDEX ON penstock_recount (uri);
+ANALYZE penstock_recount";
+
+const ADD: &str = "\
+INSERT INTO post_aggregations AS a (post_uri, like_count, repost_count, reply_count, quote_count, bookmark_count)
+SELECT uri, likes, reposts, replies, quotes, bookmarks FROM penstock_recount
+ON CONFLICT (post_uri) DO UPDATE SET like_count = excluded.like_count, repost_count = excluded.repost_count,
+    reply_count = excluded.reply_count, quote_count = excluded.quote_count, bookmark_count = excluded.bookmark_count,
+    updated_at = now()
+  WHERE (a.like_count, a.repost_count, a.reply_count, a.quote_count, a.bookmark_count) IS DISTINCT FROM
+    (excluded.like_count, excluded.repost_count, excluded.reply_count, excluded.quote_count, excluded.bookmark_count)";
+
+const DROP: &str = "\
+DELETE FROM post_aggregations AS a
+ WHERE (like_count, repost_count, reply_count, quote_count, bookmark_count) IS DISTINCT FROM (0, 0, 0, 0, 0)
+   AND NOT EXISTS (SELECT FROM penstock_recount AS r WHERE r.uri = a.post_uri)";
+
+const LIKED: [&str; 2] = [
+    "UPDATE feed_generators AS g SET like_count = c.likes
+       FROM (SELECT g.uri, coalesce(r.likes, 0) AS likes FROM feed_generators AS g LEFT JOIN penstock_recount AS r
+         USING (uri)) AS c
+      WHERE g.uri = c.uri AND g.like_count <> c.likes",
+    "UPDATE labeler_services AS g SET like_count = c.likes
+       FROM (SELECT g.uri, coalesce(r.likes, 0) AS likes FROM labeler_services AS g LEFT JOIN penstock_recount AS r
+         USING (uri)) AS c
+      WHERE g.uri = c.uri AND g.like_count <> c.likes",
+];
+
+const GATES: &str = "\
+UPDATE posts AS p SET has_thread_gate = c.thread, has_post_gate = c.post
+  FROM (
+    SELECT p.uri, t.post_uri IS NOT NULL AS thread, g.post_uri IS NOT NULL AS post FROM posts AS p
+      LEFT JOIN thread_gates AS t ON t.post_uri = p.uri LEFT JOIN post_gates AS g ON g.post_uri = p.uri
+  ) AS c
+ WHERE p.uri = c.uri AND (p.has_thread_gate, p.has_post_gate) IS DISTINCT FROM (c.thread, c.post)";
+
+/// Counts anew what `post_aggregations`, generators, labelers and the gates of posts say, in one transaction.
+///
+/// Workers may run meanwhile: they wait until it ends, which on a big database takes minutes.
+///
+/// # Errors
+/// When PostgreSQL cannot be reached or refuses a statement; nothing is changed then.
+pub async fn recount(url: &str) -> Result<Mended, SchemaError> {
+    let options = url.parse().map_err(SchemaError::Url)?;
+    let mut conn = PgConnection::connect_with(&options).await.map_err(SchemaError::Connect)?;
+    let mended = mend(&mut conn).await.map_err(SchemaError::Recount)?;
+    info!(posts = mended.posts, liked = mended.liked, gates = mended.gates, "counts are mended");
+    // The transaction is committed: a failed farewell changes nothing.
+    let _ = conn.close().await;
+    Ok(mended)
+}
+
+async fn mend(conn: &mut PgConnection) -> sqlx::Result<Mended> {
+    let mut tx = conn.begin().await?;
+    let mut mended = Mended::default();
+    tx.execute(sqlx::raw_sql(LOCK)).await?;
+    for sql in [ADD, DROP] {
+        mended.posts += tx.execute(sql).await?.rows_affected();
+    }
+    for sql in LIKED {
+        mended.liked += tx.execute(sql).await?.rows_affected();
+    }
+    mended.gates = tx.execute(GATES).await?.rows_affected();
+    tx.commit().await?;
+    Ok(mended)
+}

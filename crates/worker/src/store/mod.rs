@@ -1,0 +1,272 @@
+//! The PostgreSQL half of the worker: entries become rows, so that the database converges.
+//!
+//! A batch is one transaction. It locks the repos that it touches, reads what stands where it wants to write, decides
+//! in memory, and writes one statement a table and kind of change. Under the locks nothing of those repos moves but by
+//! writers outside Penstock, whose rows are locked while they are read; a row that they insert meanwhile is a unique
+//! violation, and the batch looks again.
+//!
+//! What a record ends as depends on versions alone, never on who came first: see `version` for which of two states is
+//! the later one, `decide` for records that want the same place, `counts` for how posts are counted.
+
+mod accounts;
+mod batch;
+mod counts;
+mod decide;
+mod error;
+mod letters;
+mod micros;
+mod project;
+mod row;
+mod seen;
+mod sql;
+mod sweep;
+pub(crate) mod table;
+mod version;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_core::entry::Entry;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Executor, PgConnection, PgPool};
+
+use crate::schema::{self, SchemaError};
+use accounts::Guards;
+use batch::{Batch, What};
+use counts::Tally;
+use decide::decide;
+use error::Fault;
+pub use error::{ApplyError, StoreError};
+pub use letters::DeadLetter;
+use seen::Seen;
+use sql::Statements;
+pub use sweep::Swept;
+use table::Table;
+
+/// How the store reaches PostgreSQL.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// `postgres://user:password@host:port/database`.
+    pub url: String,
+    /// Connections at most; default 10.
+    pub pool_size: u32,
+    /// How long to wait for a connection; default 10 s.
+    pub acquire_timeout: Duration,
+    /// How long a statement may take before PostgreSQL cancels it and the batch is tried again; default 60 s.
+    pub statement_timeout: Duration,
+    /// Whether to fill `search_vector` of posts and users; default false, an index on it costs.
+    pub search_vector: bool,
+}
+
+/// The database that entries are written to; clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: PgPool,
+    statements: Arc<Statements>,
+    search_vector: bool,
+}
+
+/// What a batch did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Rows inserted, updated or removed, by table.
+    pub rows: BTreeMap<&'static str, u64>,
+    /// What has no place in its table: to be dead-lettered. The rest of their entries is written.
+    pub rejected: Vec<Rejected>,
+}
+
+/// An op, or an entry, that has no place in its table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Which entry of the batch, from 0.
+    pub entry: usize,
+    /// Which op of its commit, from 0; none where the entry itself is refused.
+    pub op: Option<usize>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What one worker has written of one kind, in total.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountTotal {
+    /// The worker.
+    pub worker: String,
+    /// The field of `db:record_counts`.
+    pub field: String,
+    /// Rows inserted less rows removed.
+    pub total: i64,
+}
+
+/// How often a batch looks again at once when others write the same rows: then it is left to the caller.
+const ATTEMPTS: u32 = 4;
+
+// Plans are made anew for each execution: a plan made while a table was empty would scan it from end to end for as
+// long as the connection lives. Arrays are of one batch, so that planning costs little beside them.
+const SESSION: &str = "SET plan_cache_mode = force_custom_plan; SET default_transaction_isolation = 'read committed'";
+
+// === impl StoreSettings ===
+
+impl StoreSettings {
+    /// Makes settings with every default for a URL.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            pool_size: 10,
+            acquire_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(60),
+            search_vector: false,
+        }
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Connects, once: the pool reconnects by itself later.
+    ///
+    /// # Errors
+    /// When the URL is none or nobody answers there.
+    pub async fn connect(settings: &StoreSettings) -> Result<Self, StoreError> {
+        let timeout = settings.statement_timeout.as_millis();
+        let session = format!("{SESSION}; SET statement_timeout = {timeout}");
+        let options: PgConnectOptions = settings.url.parse().map_err(StoreError::Url)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.pool_size.max(1))
+            .acquire_timeout(settings.acquire_timeout)
+            .after_connect(move |conn, _| {
+                let session = session.clone();
+                Box::pin(async move { conn.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(session))).await.map(drop) })
+            })
+            .connect_with(options.application_name("penstock-worker").statement_cache_capacity(256))
+            .await
+            .map_err(StoreError::Connect)?;
+        let statements = Arc::new(Statements::new(settings.search_vector));
+        Ok(Self { pool, statements, search_vector: settings.search_vector })
+    }
+
+    /// Returns the connections, for what the worker keeps in PostgreSQL besides rows.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Checks that every table and column is there that the worker writes.
+    ///
+    /// # Errors
+    /// Names what is missing, or that PostgreSQL could not be asked.
+    pub async fn check_schema(&self) -> Result<(), SchemaError> {
+        schema::check(&self.pool).await
+    }
+
+    /// Writes a batch of entries in one transaction: whatever their order, and however often they come.
+    ///
+    /// `worker` names whose totals the counts are added to.
+    ///
+    /// # Errors
+    /// [`ApplyError::Data`] when the batch holds something that PostgreSQL will never take; [`ApplyError::Retry`] for
+    /// everything else. Nothing is written then.
+    pub async fn apply(&self, worker: &str, entries: &[Entry]) -> Result<Applied, ApplyError> {
+        let batch = Batch::read(entries);
+        if batch.actors.is_empty() {
+            return Ok(Applied { rejected: batch.rejected, ..Applied::default() });
+        }
+        let mut attempt = 1;
+        let tally = loop {
+            match self.attempt(worker, &batch).await {
+                Err(fault) if fault.is_race() && attempt < ATTEMPTS => attempt += 1,
+                other => break other?,
+            }
+        };
+        Ok(Applied { rows: tally.rows, rejected: batch.rejected })
+    }
+
+    async fn attempt(&self, worker: &str, batch: &Batch<'_>) -> Result<Tally, Fault> {
+        let mut tx = self.pool.begin().await?;
+        let tally = self.write(&mut tx, worker, batch).await?;
+        tx.commit().await?;
+        Ok(tally)
+    }
+
+    /// Writes a batch within a transaction.
+    async fn write(&self, conn: &mut PgConnection, worker: &str, batch: &Batch<'_>) -> Result<Tally, Fault> {
+        let mut tally = Tally::default();
+        let subjects = subjects(conn, batch).await?;
+        let guards = accounts::lock(conn, &batch.actors, &subjects).await?;
+        accounts::write_stubs(conn, batch, &mut tally).await?;
+        self.write_accounts(conn, batch, &guards, &mut tally).await?;
+
+        let through = |did: &str| guards.deleted_through(did, batch);
+        let changes = batch::fold(&batch.ops, through);
+        let seen = Seen::read(conn, &self.statements, &changes).await?;
+        if seen.has_other_subject(&subjects) {
+            return Err(Fault::Moved);
+        }
+        let mut plan = decide(changes, &seen, through);
+        write::write(conn, &self.statements, &mut plan, &mut tally).await?;
+        counts::write_counts(conn, &mut plan, &mut tally).await?;
+        tally.write(conn, worker).await?;
+        Ok(tally)
+    }
+
+    async fn write_accounts(
+        &self,
+        conn: &mut PgConnection,
+        batch: &Batch<'_>,
+        guards: &Guards,
+        tally: &mut Tally,
+    ) -> sqlx::Result<()> {
+        if !batch.profiles.is_empty() {
+            let rows = accounts::write_profiles(conn, batch, guards, self.search_vector).await?;
+            *tally.rows.entry("users").or_default() += rows;
+        }
+        if !batch.identities.is_empty() {
+            accounts::write_identities(conn, batch, guards).await?;
+        }
+        if !batch.accounts.is_empty() {
+            accounts::write_accounts(conn, batch, guards).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the totals of every worker that ever wrote here, dead ones included.
+    ///
+    /// # Errors
+    /// When PostgreSQL cannot be reached.
+    pub async fn counts(&self) -> Result<Vec<CountTotal>, StoreError> {
+        let rows: Vec<(String, String, i64)> =
+            sqlx::query_as("SELECT worker, field, total FROM penstock_counts ORDER BY worker, field")
+                .fetch_all(&self.pool)
+                .await
+                .map_err(StoreError::Counts)?;
+        Ok(rows.into_iter().map(|(worker, field, total)| CountTotal { worker, field, total }).collect())
+    }
+
+    /// Returns the random name that the database got when it was migrated first.
+    ///
+    /// # Errors
+    /// When PostgreSQL cannot be reached or was never migrated.
+    pub async fn incarnation(&self) -> Result<String, StoreError> {
+        sqlx::query_scalar("SELECT value FROM penstock_meta WHERE key = 'incarnation'")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(StoreError::Incarnation)
+    }
+}
+
+/// Finds the subjects of verifications that the batch may write, move or take away.
+async fn subjects(conn: &mut PgConnection, batch: &Batch<'_>) -> sqlx::Result<BTreeSet<String>> {
+    let ops = || batch.ops.iter().filter(|op| op.homes.contains(&Table::Verifications));
+    let uris: Vec<&str> = ops().map(|op| &*op.uri).collect();
+    let mut subjects = seen::subjects(conn, &uris).await?;
+    subjects.extend(ops().filter_map(|op| match &op.what {
+        What::Put(row) => row.pair().map(|pair| pair.b),
+        What::Delete | What::Sweep => None,
+    }));
+    Ok(subjects)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! `app.bsky.feed` and `app.bsky.bookmark`.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::{Fields, MAX_DID, MAX_URI, Misfit, Source, key_cell};
+use crate::store::row::{Cell, Derived};
+
+type Shown<'a> = (Vec<Cell<'a>>, Option<Derived<'a>>);
+
+/// What a post's URI gains where it names the quote.
+const QUOTE_SUFFIX: usize = "#quote".len();
+
+pub(super) fn post<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result<Shown<'a>, Misfit> {
+    let uri = |path| fields.key_if_any(path, MAX_URI);
+    let cid = |path| fields.key_if_any(path, MAX_DID);
+    let text = fields.shown("text", usize::MAX).ok_or(Misfit::Missing("text"))?;
+    let cells = vec![
+        source.cid()?,
+        source.repo(),
+        Cell::Text(Some(text)),
+        Cell::Json(fields.json("langs")),
+        Cell::Text(uri("reply.parent.uri")?.map(Cow::Borrowed)),
+        Cell::Text(cid("reply.parent.cid")?.map(Cow::Borrowed)),
+        Cell::Text(uri("reply.root.uri")?.map(Cow::Borrowed)),
+        Cell::Text(cid("reply.root.cid")?.map(Cow::Borrowed)),
+        Cell::Json(fields.json("embed")),
+        Cell::Json(fields.json("facets")),
+        Cell::Json(Some(fields.json("tags").unwrap_or_else(|| "[]".to_owned()))),
+        source.created_at(fields),
+    ];
+    let derived = Derived {
+        cid: Cow::Borrowed(source.cid_text()?),
+        post: Cow::Owned(source.uri.to_owned()),
+        author: Cow::Borrowed(source.repo),
+        created_at: source.created(fields),
+        quote: quote(source, fields)?,
+    };
+    Ok((cells, Some(derived)))
+}
+
+type Quote<'a> = (Cow<'a, str>, Option<Cow<'a, str>>);
+
+fn quote<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result<Option<Quote<'a>>, Misfit> {
+    let (uri, cid) = match fields.value("embed.$type").and_then(Value::as_str) {
+        Some("app.bsky.embed.record") => ("embed.record.uri", "embed.record.cid"),
+        Some("app.bsky.embed.recordWithMedia") => ("embed.record.record.uri", "embed.record.record.cid"),
+        _ => return Ok(None),
+    };
+    let Some(uri) = fields.key_if_any(uri, MAX_URI)? else { return Ok(None) };
+    if source.uri.len() + QUOTE_SUFFIX > MAX_URI {
+        return Err(Misfit::TooLong { field: "uri of the quote", max: MAX_URI });
+    }
+    Ok(Some((Cow::Borrowed(uri), fields.key_if_any(cid, MAX_DID)?.map(Cow::Borrowed))))
+}
+
+pub(super) fn repost<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result<Shown<'a>, Misfit> {
+    let derived = Derived {
+        cid: Cow::Borrowed(source.cid_text()?),
+        post: Cow::Borrowed(fields.key("subject.uri", MAX_URI)?),
+        author: Cow::Borrowed(source.repo),
+        created_at: source.created(fields),
+        quote: None,
+    };
+    Ok((subject(source, fields)?, Some(derived)))
+}
+
+/// A like or a repost.
+pub(super) fn subject<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result<Vec<Cell<'a>>, Misfit> {
+    Ok(vec![
+        source.repo(),
+        key_cell(fields.key("subject.uri", MAX_URI)?),
+        Cell::Text(fields.key_if_any("subject.cid", MAX_DID)?.map(Cow::Borrowed)),
+        Cell::Json(fields.json("via")),
+        source.created_at(fields),
+    ])
+}
+
+pub(super) fn bookmark<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result<Vec<Cell<'a>>, Misfit> {
+    Ok(vec![source.repo(), key_cell(fields.key("subject.uri", MAX_URI)?), source.created_at(fields)])
+}
+
+/// Without `allow` anybody may answer, which is what the columns' defaults say; with it, whom it names.
+pub(super) fn thread_gate<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Vec<Cell<'a>> {
+    let rules = fields.value("allow").and_then(Value::as_array);
+    let of_type = |name: &str| {
+        let name = format!("app.bsky.feed.threadgate#{name}");
+        let is = move |rule: &&Value| rule.get("$type").and_then(Value::as_str) == Some(&name);
+        rules.into_iter().flatten().filter(is).collect::<Vec<_>>()
+    };
+    let lists: Vec<_> = of_type("listRule").into_iter().filter_map(|rule| rule.get("list")?.as_str()).collect();
+    vec![
+        source.repo(),
+        Cell::Bool(rules.is_none() || !of_type("mentionRule").is_empty()),
+        Cell::Bool(rules.is_none() || !of_type("followingRule").is_empty()),
+        Cell::Bool(!lists.is_empty()),
+        Cell::Json(Some(super::json_text(&lists.into()))),
+        source.created_at(fields),
+    ]
+}
+
+pub(super) fn post_gate<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Vec<Cell<'a>> {
+    let rules = fields.json("embeddingRules").unwrap_or_else(|| "{}".to_owned());
+    vec![Cell::Json(Some(rules)), source.created_at(fields)]
+}
+
+pub(super) fn generator<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result<Vec<Cell<'a>>, Misfit> {
+    let name = fields.shown("displayName", MAX_DID).ok_or(Misfit::Missing("displayName"))?;
+    Ok(vec![
+        source.cid()?,
+        source.repo(),
+        key_cell(fields.key("did", MAX_DID)?),
+        Cell::Text(Some(name)),
+        Cell::Text(fields.shown("description", usize::MAX)),
+        Cell::Text(fields.blob("avatar")),
+        source.created_at(fields),
+    ])
+}

@@ -1,0 +1,160 @@
+//! Records as rows of their tables.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+use super::micros::Micros;
+use super::table::{Kind, Table};
+
+/// A value of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Cell<'a> {
+    /// Text without NUL.
+    Text(Option<Cow<'a, str>>),
+    /// JSON, serialized, without NUL.
+    Json(Option<String>),
+    /// A time.
+    Time(Option<Micros>),
+    /// A truth.
+    Bool(bool),
+}
+
+/// A record as a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row<'a> {
+    /// Where it goes.
+    pub(crate) table: Table,
+    /// The values, in the order of the table's columns.
+    pub(crate) cells: Vec<Cell<'a>>,
+    /// What `feed_items` and `quotes` take from it besides.
+    pub(crate) derived: Option<Derived<'a>>,
+}
+
+/// What a post or a repost gives to `feed_items` and `quotes`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Derived<'a> {
+    /// The record's CID.
+    pub(crate) cid: Cow<'a, str>,
+    /// The post that it shows: itself, or the one reposted.
+    pub(crate) post: Cow<'a, str>,
+    /// The repo.
+    pub(crate) author: Cow<'a, str>,
+    /// When it was made.
+    pub(crate) created_at: Micros,
+    /// The record that a post quotes: URI and CID.
+    pub(crate) quote: Option<(Cow<'a, str>, Option<Cow<'a, str>>)>,
+}
+
+/// What may stand only once: a table, and the values of its unique columns.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Pair {
+    /// The table.
+    pub(crate) table: Table,
+    /// The value of the first column; empty where the second is unique alone.
+    pub(crate) a: String,
+    /// The value of the second column.
+    pub(crate) b: String,
+}
+
+// === impl Row ===
+
+impl Row<'_> {
+    /// Returns the text of a column; `None` where it is null or no text.
+    fn text(&self, column: usize) -> Option<&str> {
+        match self.cells.get(column) {
+            Some(Cell::Text(text)) => text.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Returns the pair that it wants for itself.
+    pub(crate) fn pair(&self) -> Option<Pair> {
+        let (a, b) = self.table.spec().pair?;
+        let a = a.map_or("", |column| self.text(column).unwrap_or_default());
+        Some(Pair { table: self.table, a: a.to_owned(), b: self.text(b)?.to_owned() })
+    }
+
+    /// Returns the URI that it counts for.
+    pub(crate) fn counted(&self) -> Option<&str> {
+        self.text(self.table.spec().counted?.0)
+    }
+
+    /// Writes the row as `to_jsonb` would, to wait in `penstock_shadowed`.
+    pub(crate) fn to_json(&self) -> String {
+        let mut map = Map::new();
+        for ((name, _), cell) in self.table.spec().columns.iter().zip(&self.cells) {
+            let value = match cell {
+                Cell::Text(text) => text.as_deref().map_or(Value::Null, Value::from),
+                Cell::Json(json) => {
+                    json.as_deref().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+                }
+                Cell::Time(time) => time.map_or(Value::Null, |time| time.to_text().into()),
+                Cell::Bool(bool) => (*bool).into(),
+            };
+            map.insert((*name).to_owned(), value);
+        }
+        if let Some(derived) = &self.derived {
+            map.insert("cid".to_owned(), (*derived.cid).into());
+        }
+        Value::Object(map).to_string()
+    }
+}
+
+impl Row<'static> {
+    /// Reads a row that waited in `penstock_shadowed`.
+    pub(crate) fn from_json(table: Table, json: &Value) -> Self {
+        let text = |name: &str| json.get(name).and_then(Value::as_str).map(|text| Cow::Owned(text.to_owned()));
+        let time = |name: &str| json.get(name).and_then(Value::as_str).and_then(Micros::parse);
+        let cells = table.spec().columns.iter().map(|(name, kind)| match kind {
+            Kind::Text => Cell::Text(text(name)),
+            Kind::Json => Cell::Json(json.get(name).filter(|value| !value.is_null()).map(Value::to_string)),
+            Kind::Time => Cell::Time(time(name)),
+            Kind::Bool => Cell::Bool(json.get(name).and_then(Value::as_bool).unwrap_or_default()),
+        });
+        let cells = cells.collect();
+        // Of the tables with pairs, only reposts are shown in feeds.
+        let derived = match (table, time("created_at")) {
+            (Table::Reposts, Some(created_at)) => Some(Derived {
+                cid: text("cid").unwrap_or_default(),
+                post: text("post_uri").unwrap_or_default(),
+                author: text("user_did").unwrap_or_default(),
+                created_at,
+                quote: None,
+            }),
+            _ => None,
+        };
+        Self { table, cells, derived }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_survives_the_shadows() {
+        let text = |text: &str| Cell::Text(Some(Cow::Owned(text.to_owned())));
+        let at = Micros::parse("2026-07-04T14:38:08.999Z");
+        let row = Row {
+            table: Table::Reposts,
+            cells: vec![
+                text("did:plc:a"),
+                text("at://did:plc:b/app.bsky.feed.post/p"),
+                Cell::Text(None),
+                Cell::Json(Some(r#"{"uri":"x"}"#.to_owned())),
+                Cell::Time(at),
+                Cell::Time(None),
+                text("7"),
+            ],
+            derived: Some(Derived {
+                cid: "bafy".into(),
+                post: "at://did:plc:b/app.bsky.feed.post/p".into(),
+                author: "did:plc:a".into(),
+                created_at: at.unwrap(),
+                quote: None,
+            }),
+        };
+        assert_eq!(Row::from_json(Table::Reposts, &serde_json::from_str(&row.to_json()).unwrap()), row);
+    }
+}

@@ -1,0 +1,74 @@
+//! Entries that were at hand when processes died, tried one by one with nothing else going on.
+//!
+//! How often an entry was delivered says little: whoever was read along with a poison is delivered as often. So a
+//! suspect is tried alone, and that is noted in Redis before and taken back after. What stands there is how often a
+//! process did not live to take it back; at `worker.crashLimit` the entry is given up.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::consumer::Delivery;
+use crate::dead_letters::bury_unread;
+use crate::events::chain;
+use crate::retry::{Backoff, Trouble};
+use crate::store::ApplyError;
+use crate::work::{Abandoned, Work};
+use crate::writer::{Attempt, attempt, dissect, finish, pause_after};
+
+/// Tries suspects until there are no more, or it is too late; hands back those that are left when told to stop.
+pub(crate) async fn try_alone(work: Arc<Work>, mut suspects: UnboundedReceiver<Delivery>) {
+    while let Some(suspect) = suspects.recv().await {
+        let id = suspect.raw.id;
+        if work.stop.is_cancelled() {
+            // Its deliveries are not forgotten, as they are for entries that were not tried.
+            let _ = work.consumer.give_back(&[id], work.settings.worker.claim_time, false).await;
+            work.held.release([id]);
+        } else if settle_alone(&work, suspect).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn settle_alone(work: &Work, suspect: Delivery) -> Result<(), Abandoned> {
+    let id = suspect.raw.id;
+    let crashes = work.insist("ask after a suspect", || work.consumer.crashes(id)).await?;
+    work.events.suspect(id, suspect.times, crashes);
+    let mut backoff = Backoff::new(work.settings.worker.retry_min, work.settings.worker.retry_max);
+    let mut trouble = Trouble::default();
+    loop {
+        let turn = tokio::select! {
+            turn = work.floor.write() => turn,
+            () = work.abandon.cancelled() => return Err(Abandoned),
+        };
+        let given_up = crashes >= work.settings.worker.crash_limit;
+        if !given_up {
+            work.insist("note a suspect", || work.consumer.note_crashes(id, crashes + 1)).await?;
+        }
+        if given_up {
+            bury_unread(work, &suspect, &format!("crashed its worker {crashes} times when tried alone")).await?;
+        } else if let Some(error) = try_once(work, &suspect, &mut trouble).await? {
+            work.insist("note a suspect", || work.consumer.note_crashes(id, crashes)).await?;
+            drop(turn);
+            work.pause(pause_after(&error, &mut backoff)).await?;
+            continue;
+        }
+        return work.insist("forget a suspect", || work.consumer.forget(id)).await;
+    }
+}
+
+/// Settles an entry; returns the error where it is to be tried again.
+async fn try_once(work: &Work, suspect: &Delivery, trouble: &mut Trouble) -> Result<Option<ApplyError>, Abandoned> {
+    let entry = match suspect.raw.decode() {
+        Ok(entry) => entry,
+        Err(error) => return bury_unread(work, suspect, &chain(&error)).await.map(|()| None),
+    };
+    match attempt(work, std::slice::from_ref(&entry), trouble).await? {
+        Attempt::Applied(applied) => {
+            finish(work, std::slice::from_ref(&entry), std::slice::from_ref(suspect), applied).await?;
+        }
+        Attempt::Refused(error) => dissect(work, &entry, suspect, error).await?,
+        Attempt::Again(error) => return Ok(Some(error)),
+    }
+    Ok(None)
+}
