@@ -9,7 +9,8 @@ COPY Cargo.toml Cargo.lock clippy.toml ./
 COPY crates crates
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --locked --release -p penstock \
- && install -D target/release/penstock /out/penstock
+ && install -D target/release/penstock /out/penstock \
+ && strip --strip-debug /out/penstock
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out/penstock /usr/local/bin/penstock

@@ -1,4 +1,5 @@
 -- What is Penstock's own. Columns are nullable and without a default, so that adding them to a big table takes no time.
+-- Texts of our own tables sort bytewise, which is what we compare by and faster than any language's order.
 -- `entry_id` and the columns named like it hold stream IDs as text that sorts bytewise (see store/version.rs).
 
 ALTER TABLE thread_gates ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
@@ -22,9 +23,10 @@ ALTER TABLE users ADD COLUMN IF NOT EXISTS active bool, ADD COLUMN IF NOT EXISTS
 ALTER TABLE messages ADD COLUMN IF NOT EXISTS tracking_id text, ADD COLUMN IF NOT EXISTS dedupe_key text;
 CREATE UNIQUE INDEX IF NOT EXISTS idx_messages_dedupe_key ON messages (dedupe_key);
 
--- One row a repo: what batches lock, and what guards its account. Room in the pages lets updates stay where they are.
+-- One row a repo: what batches lock, and what guards its account; and one, named `subject:` and the DID, for each account
+-- that somebody verified. Room in the pages lets updates stay where they are.
 CREATE TABLE IF NOT EXISTS penstock_repos (
-  did varchar(255) PRIMARY KEY,
+  did text COLLATE "C" PRIMARY KEY,
   rev varchar(64) COLLATE "C",
   active bool,
   status text,
@@ -40,7 +42,7 @@ CREATE INDEX IF NOT EXISTS idx_penstock_repos_unswept ON penstock_repos (did)
 
 -- Records that are gone, for as long as an older event of theirs could still come.
 CREATE TABLE IF NOT EXISTS penstock_tombstones (
-  uri varchar(512) PRIMARY KEY,
+  uri varchar(512) COLLATE "C" PRIMARY KEY,
   commit_rev varchar(64) COLLATE "C",
   entry_id text COLLATE "C"
 );
@@ -48,11 +50,11 @@ CREATE INDEX IF NOT EXISTS idx_penstock_tombstones_entry_id ON penstock_tombston
 
 -- Records whose place in their table another one holds: `kind` is the table, the keys are its unique columns.
 CREATE TABLE IF NOT EXISTS penstock_shadowed (
-  uri varchar(512) PRIMARY KEY,
-  repo varchar(255) NOT NULL,
-  kind text NOT NULL,
-  key_a text NOT NULL,
-  key_b text NOT NULL,
+  uri varchar(512) COLLATE "C" PRIMARY KEY,
+  repo varchar(255) COLLATE "C" NOT NULL,
+  kind text COLLATE "C" NOT NULL,
+  key_a text COLLATE "C" NOT NULL,
+  key_b text COLLATE "C" NOT NULL,
   commit_rev varchar(64) COLLATE "C",
   entry_id text COLLATE "C",
   row jsonb NOT NULL
@@ -62,15 +64,15 @@ CREATE INDEX IF NOT EXISTS idx_penstock_shadowed_repo ON penstock_shadowed (repo
 
 -- What each worker has written in total, for `db:record_counts`.
 CREATE TABLE IF NOT EXISTS penstock_counts (
-  worker text,
-  field text,
+  worker text COLLATE "C",
+  field text COLLATE "C",
   total bigint NOT NULL,
   PRIMARY KEY (worker, field)
 ) WITH (fillfactor = 50);
 
 -- Up to where each host's events are surely written, should Redis be lost.
 CREATE TABLE IF NOT EXISTS penstock_checkpoint (
-  host text PRIMARY KEY,
+  host text COLLATE "C" PRIMARY KEY,
   seq bigint NOT NULL,
   stream_id text NOT NULL,
   updated_at timestamp NOT NULL DEFAULT now()
@@ -78,8 +80,8 @@ CREATE TABLE IF NOT EXISTS penstock_checkpoint (
 
 -- Entries that failed for good; `data` is the entry's, byte for byte.
 CREATE TABLE IF NOT EXISTS penstock_dead_letters (
-  orig_id text PRIMARY KEY,
-  kind text NOT NULL,
+  orig_id text COLLATE "C" PRIMARY KEY,
+  kind text COLLATE "C" NOT NULL,
   data bytea NOT NULL,
   seq text NOT NULL,
   deliveries bigint NOT NULL,
@@ -90,7 +92,7 @@ CREATE TABLE IF NOT EXISTS penstock_dead_letters (
 CREATE INDEX IF NOT EXISTS idx_penstock_dead_letters_created_at ON penstock_dead_letters (created_at);
 
 CREATE TABLE IF NOT EXISTS penstock_meta (
-  key text PRIMARY KEY,
+  key text COLLATE "C" PRIMARY KEY,
   value text NOT NULL
 );
 INSERT INTO penstock_meta (key, value) VALUES ('incarnation', gen_random_uuid()) ON CONFLICT (key) DO NOTHING;

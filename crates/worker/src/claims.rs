@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use penstock_core::stream::StreamId;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::consumer::{Claimed, Delivery, is_group_gone};
+use crate::consumer::{Answer, Claimed, Delivery, unless_group_gone};
 use crate::decode::{Decoding, decode};
 use crate::reader::take;
-use crate::retry::Trouble;
+use crate::trouble::Action;
 use crate::work::Work;
 
 /// From how many deliveries on an entry is a suspect: two processes let it lie.
@@ -32,14 +32,9 @@ pub(crate) struct Outlets {
 /// Takes over idle entries and removes idle consumers, three times each claim time.
 pub(crate) async fn claim(work: Arc<Work>, outlets: Outlets) {
     let claim_time = work.settings.worker.claim_time;
-    let mut trouble = Trouble::default();
     loop {
-        match claim_all(&work, &outlets, claim_time).await {
-            Ok(()) => work.redis_answered("claim", &mut trouble),
-            // The reader makes it again.
-            Err(error) if is_group_gone(&error) => {}
-            Err(error) => work.redis_failed("claim", &mut trouble, &error),
-        }
+        let claimed = claim_all(&work, &outlets, claim_time).await;
+        work.note(Action::Claim, unless_group_gone(claimed));
         if !work.rest(claim_time / 3).await {
             return;
         }
@@ -49,19 +44,15 @@ pub(crate) async fn claim(work: Arc<Work>, outlets: Outlets) {
 /// Says three times each claim time what is held here, until everything is settled.
 pub(crate) async fn refresh(work: Arc<Work>) {
     let period = work.settings.worker.claim_time / 3;
-    let mut trouble = Trouble::default();
     while work.pause(period).await.is_ok() {
         // What was read just now shows by itself that it is held.
         let held = work.held.older_than(period / 2, Instant::now());
-        match work.consumer.refresh(&held).await {
-            Ok(()) => work.redis_answered("refresh", &mut trouble),
-            Err(error) if is_group_gone(&error) => {}
-            Err(error) => work.redis_failed("refresh", &mut trouble, &error),
-        }
+        let refreshed = work.consumer.refresh(&held).await;
+        work.note(Action::Refresh, unless_group_gone(refreshed));
     }
 }
 
-async fn claim_all(work: &Arc<Work>, outlets: &Outlets, claim_time: Duration) -> Result<(), fred::error::Error> {
+async fn claim_all(work: &Arc<Work>, outlets: &Outlets, claim_time: Duration) -> Answer<()> {
     let mut from = Some(StreamId::MIN);
     let mut total = 0;
     while let Some(start) = from.filter(|_| !work.stop.is_cancelled()) {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::retry::Trouble;
+use crate::trouble::Action;
 use crate::work::Work;
 
 /// How many totals one script takes at most.
@@ -15,33 +15,22 @@ const SCRIPT_TOTALS: usize = 400;
 pub(crate) async fn publish(work: Arc<Work>) {
     let interval = work.settings.worker.publish_interval;
     let everyones = work.settings.worker.claim_time.as_nanos().div_ceil(interval.as_nanos().max(1));
-    let mut trouble = (Trouble::default(), Trouble::default());
     let mut round = 0;
     while work.rest(interval).await {
-        publish_once(&work, round % everyones == 0, &mut trouble).await;
+        publish_once(&work, round % everyones == 0).await;
         round += 1;
     }
 }
 
 /// Publishes what there is; what fails is left to the next time.
-pub(crate) async fn publish_once(work: &Work, everyones: bool, trouble: &mut (Trouble, Trouble)) {
-    let totals = match work.store.counts().await {
-        Ok(mut totals) => {
-            totals.retain(|total| everyones || total.worker == work.consumer.name());
-            totals
-        }
-        Err(error) => return work.postgres_failed("read the counts", &mut trouble.0, &error),
-    };
-    work.postgres_answered("read the counts", &mut trouble.0);
+pub(crate) async fn publish_once(work: &Work, everyones: bool) {
+    let Some(mut totals) = work.note(Action::Count, work.store.counts().await) else { return };
+    totals.retain(|total| everyones || total.worker == work.consumer.name());
     for totals in totals.chunks(SCRIPT_TOTALS) {
-        match work.consumer.publish(totals).await {
-            Ok(changed) => {
-                work.redis_answered("publish the counts", &mut trouble.1);
-                if changed > 0 {
-                    work.events.published(changed);
-                }
-            }
-            Err(error) => return work.redis_failed("publish the counts", &mut trouble.1, &error),
+        match work.note(Action::Publish, work.consumer.publish(totals).await) {
+            Some(0) => {}
+            Some(changed) => work.events.published(changed),
+            None => return,
         }
     }
 }

@@ -10,8 +10,9 @@ use serde_json::value::RawValue;
 
 use crate::batch::{field, order};
 use crate::consumer::{Burial, Delivery};
-use crate::retry::{Backoff, Trouble};
+use crate::retry::Backoff;
 use crate::store::DeadLetter;
+use crate::trouble::Action;
 use crate::work::{Abandoned, Work};
 
 /// The most bytes of the text that says why.
@@ -89,7 +90,7 @@ async fn put(
         error: error.get(..error.floor_char_boundary(MAX_ERROR)).unwrap_or(error),
     };
     record(work, &burial).await?;
-    let new = work.insist("put a dead letter", || work.consumer.bury(&burial)).await?;
+    let new = work.insist(Action::Bury, || work.consumer.bury(&burial)).await?;
     work.held.release([burial.id]);
     work.events.held(work.held.len());
     work.events.buried(burial.id, &String::from_utf8_lossy(burial.kind), burial.error, new);
@@ -110,19 +111,14 @@ async fn record(work: &Work, burial: &Burial<'_>) -> Result<(), Abandoned> {
         consumer: work.consumer.name(),
     };
     let mut backoff = Backoff::new(work.settings.worker.retry_min, work.settings.worker.retry_max);
-    let mut trouble = Trouble::default();
     loop {
         let written = tokio::select! {
             biased;
             written = work.store.dead_letter(&letter) => written,
             () = work.abandon.cancelled() => return Err(Abandoned),
         };
-        match written {
-            Ok(()) => {
-                work.postgres_answered("put a dead letter", &mut trouble);
-                return Ok(());
-            }
-            Err(error) => work.postgres_failed("put a dead letter", &mut trouble, &error),
+        if work.note(Action::Keep, written).is_some() {
+            return Ok(());
         }
         work.pause(backoff.pause()).await?;
     }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use fred::error::Error as RedisError;
 use penstock_core::data::EventKind;
 use penstock_core::stream::StreamId;
 use penstock_telemetry::metrics::{Counter, Gauge, Histogram, Metric, Metrics};
 use tracing::{debug, error, info, warn};
 
 use crate::consumer::{Backlog, Lag};
-use crate::progress::Progress;
+use crate::progress::{Progress, Snapshot};
+use crate::trouble::Action;
 
 /// The counters and the log of one worker.
 #[derive(Debug)]
@@ -190,25 +190,25 @@ impl Events {
         );
     }
 
+    /// The worker has ended.
+    pub(crate) fn stopped(&self) {
+        let Snapshot { applied, rows, dead_letters, in_flight, .. } = self.progress.snapshot();
+        info!(total = applied, rows, dead_letters, in_flight, "worker stopped");
+    }
+
     /// How many entries were applied so far.
     pub(crate) fn total(&self) -> u64 {
         self.progress.snapshot().applied
     }
 
-    /// A command to Redis failed.
-    pub(crate) fn redis_failed(&self, action: &'static str, failures: u64, error: &RedisError) {
-        warn!(action, failures, %error, "redis failed, trying again");
-    }
-
-    /// PostgreSQL failed.
-    pub(crate) fn postgres_failed(&self, action: &'static str, failures: u64, error: &dyn std::error::Error) {
-        let error = chain(error);
-        warn!(action, failures, error, "postgresql failed, trying again");
+    /// Redis or PostgreSQL did not do what it was asked.
+    pub(crate) fn failed(&self, action: Action, failures: u64, error: &str) {
+        warn!(from = action.of(), action = action.words(), failures, error, "failed, trying again");
     }
 
     /// What failed works again.
-    pub(crate) fn recovered(&self, action: &'static str, after: Duration) {
-        info!(action, after = ?after, "works again");
+    pub(crate) fn recovered(&self, action: Action, after: Duration) {
+        info!(from = action.of(), action = action.words(), after = ?after, "works again");
     }
 }
 

@@ -8,8 +8,7 @@ use penstock_core::dead_letter;
 use penstock_core::stream::StreamId;
 
 use crate::consumer::Answer;
-use crate::retry::Trouble;
-use crate::store::Swept;
+use crate::trouble::Action;
 use crate::work::Work;
 
 /// How long rows of deleted accounts wait for a worker that did not see the deletion itself.
@@ -26,18 +25,9 @@ const KEPT_DEAD_LETTERS: u32 = 10 * dead_letter::MAX_COUNT;
 
 /// Removes the rows of deleted accounts, a bounded batch at a time.
 pub(crate) async fn sweep(work: Arc<Work>) {
-    let mut trouble = Trouble::default();
     loop {
-        let swept = match work.store.sweep_deleted(work.consumer.name(), work.settings.worker.delete_batch).await {
-            Ok(swept) => {
-                work.postgres_answered("remove rows of deleted accounts", &mut trouble);
-                swept
-            }
-            Err(error) => {
-                work.postgres_failed("remove rows of deleted accounts", &mut trouble, &error);
-                Swept::default()
-            }
-        };
+        let swept = work.store.sweep_deleted(work.consumer.name(), work.settings.worker.delete_batch).await;
+        let swept = work.note(Action::Sweep, swept).unwrap_or_default();
         if swept.rows > 0 {
             work.events.swept(swept.rows);
         }
@@ -56,51 +46,47 @@ pub(crate) async fn sweep(work: Arc<Work>) {
 pub(crate) async fn prune(work: Arc<Work>) {
     let retention = work.settings.worker.tombstone_retention;
     let (least, greatest) = PRUNE_INTERVAL;
-    let mut troubles = (Trouble::default(), Trouble::default());
+    // A dead letter that is replayed leaves the dead letters before it is applied: each holds for one round more.
+    let mut letter_before = StreamId::MIN;
     while work.rest((retention / 10).clamp(least, greatest)).await {
-        let before = match prune_before(&work, retention).await {
-            Ok(before) => before,
-            Err(error) => {
-                work.redis_failed("look for the oldest entry", &mut troubles.0, &error);
-                continue;
-            }
-        };
-        work.redis_answered("look for the oldest entry", &mut troubles.0);
-        let mut total = 0;
-        loop {
-            match work.store.prune_tombstones(before, PRUNE_BATCH).await {
-                Ok(0) => break,
-                Ok(removed) => total += removed,
-                Err(error) => {
-                    work.postgres_failed("remove traces of deletes", &mut troubles.1, &error);
-                    break;
-                }
-            }
-            if work.stop.is_cancelled() {
-                break;
-            }
+        let Some((entry, letter)) = work.note(Action::Oldest, oldest(&work).await) else { continue };
+        let before = begin_of(retention).min(entry).min(letter).min(letter_before);
+        letter_before = letter;
+        let removed = prune_tombstones(&work, before).await;
+        if removed > 0 {
+            work.events.pruned(removed);
         }
-        if total > 0 {
-            work.events.pruned(total);
-        }
-        if let Err(error) = work.store.prune_dead_letters(KEPT_DEAD_LETTERS).await {
-            work.postgres_failed("remove old dead letters", &mut troubles.1, &error);
-        }
+        work.note(Action::Prune, work.store.prune_dead_letters(KEPT_DEAD_LETTERS).await);
     }
 }
 
-/// The ID below which no entry can come again: by age, not acknowledged, or a dead letter that may be replayed.
-async fn prune_before(work: &Work, retention: Duration) -> Answer<StreamId> {
-    let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
-    let retention = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
-    let mut before = StreamId { ms: now.saturating_sub(retention), seq: 0 };
+async fn prune_tombstones(work: &Work, before: StreamId) -> u64 {
+    let mut total = 0;
+    while !work.stop.is_cancelled() {
+        match work.note(Action::Prune, work.store.prune_tombstones(before, PRUNE_BATCH).await) {
+            None | Some(0) => break,
+            Some(removed) => total += removed,
+        }
+    }
+    total
+}
+
+/// The oldest entry that may not be settled yet, and the one from which the oldest dead letter came.
+async fn oldest(work: &Work) -> Answer<(StreamId, StreamId)> {
     // Without a group nothing is known to be settled.
-    before = before.min(work.consumer.oldest_unsettled().await?.unwrap_or(StreamId::MIN));
+    let entry = work.consumer.settled_below().await?.unwrap_or(StreamId::MIN);
+    let mut letter = StreamId { ms: u64::MAX, seq: u64::MAX };
     let mut from = Some(StreamId::MIN);
     while let Some(start) = from {
         let (orders, next) = work.consumer.dead_letter_orders(start).await?;
-        before = orders.into_iter().fold(before, StreamId::min);
+        letter = orders.into_iter().fold(letter, StreamId::min);
         from = next;
     }
-    Ok(before)
+    Ok((entry, letter))
+}
+
+fn begin_of(retention: Duration) -> StreamId {
+    let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
+    let retention = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+    StreamId { ms: now.saturating_sub(retention), seq: 0 }
 }

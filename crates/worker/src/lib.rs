@@ -23,6 +23,7 @@ mod startup;
 pub mod store;
 mod suspects;
 mod tasks;
+mod trouble;
 mod watch;
 mod work;
 mod writer;
@@ -47,9 +48,9 @@ pub use schema::migrate;
 use claims::Outlets;
 use events::Events;
 use held::Held;
-use retry::Trouble;
 use startup::{Checks, Connections};
 use tasks::Tasks;
+use trouble::Troubles;
 use work::Work;
 
 /// How long a worker that is told to stop goes on settling what it holds.
@@ -101,8 +102,7 @@ pub async fn run_observed(
         deleted_account: Notify::new(),
         stop: cancel.child_token(),
         abandon: CancellationToken::new(),
-        redis: checks.redis,
-        postgres: checks.postgres,
+        troubles: Troubles::new(&health),
     });
     let mut tasks = start(&work, reader, &health);
     let ended = tokio::select! {
@@ -153,7 +153,7 @@ async fn drain(work: &Work, tasks: &mut Tasks) -> Result<(), WorkerError> {
     match drained {
         Ok(result) => result,
         Err(_) => {
-            warn!(entries = work.held.len(), "could not settle everything in time, handing the rest back");
+            warn!(entries = work.held.len(), "not everything could be ended in time, handing back what is held");
             Ok(())
         }
     }
@@ -161,8 +161,7 @@ async fn drain(work: &Work, tasks: &mut Tasks) -> Result<(), WorkerError> {
 
 /// Publishes the counts, hands back what is left and leaves the group; what fails is for other workers to do.
 async fn finish(work: &Work) {
-    let mut trouble = (Trouble::default(), Trouble::default());
-    let _ = tokio::time::timeout(LAST_STEP, counts::publish_once(work, false, &mut trouble)).await;
+    let _ = tokio::time::timeout(LAST_STEP, counts::publish_once(work, false)).await;
     let left = work.held.older_than(Duration::ZERO, std::time::Instant::now());
     let leave = async {
         if !left.is_empty() {
@@ -173,11 +172,11 @@ async fn finish(work: &Work) {
     match tokio::time::timeout(LAST_STEP, leave).await {
         Ok(Ok(true)) => info!(consumer = work.consumer.name(), "left the consumer group"),
         Ok(Ok(false)) => {
-            warn!(entries = left.len(), "entries are still pending, the consumer stays until they are claimed")
+            warn!(entries = left.len(), "entries are still pending, the consumer stays until they are claimed");
         }
         Ok(Err(error)) => warn!(%error, "could not leave the consumer group"),
         Err(_) => warn!("could not leave the consumer group in time"),
     }
     let _ = tokio::time::timeout(LAST_STEP, work.consumer.quit()).await;
-    work.events.summary(0.0);
+    work.events.stopped();
 }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use penstock_telemetry::admin::Heartbeat;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::consumer::{Consumer, Delivery, is_group_gone};
+use crate::consumer::{Answer, Consumer, Delivery, is_group_gone};
 use crate::decode::{Decoding, decode, size};
-use crate::retry::{Backoff, Trouble};
+use crate::retry::Backoff;
+use crate::trouble::Action;
 use crate::work::Work;
 
 /// How many entries a read asks for, until their size is known.
@@ -34,7 +35,6 @@ pub(crate) async fn read(
     entries: UnboundedSender<Decoding>,
 ) {
     let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
-    let mut trouble = Trouble::default();
     let mut count = FIRST_COUNT;
     while !work.stop.is_cancelled() {
         heartbeat.beat();
@@ -48,23 +48,19 @@ pub(crate) async fn read(
             answer = consumer.read(count.min(room)) => answer,
             () = work.abandon.cancelled() => break,
         };
-        match answer {
-            Ok(deliveries) => {
-                work.redis_answered("read", &mut trouble);
-                backoff = Backoff::new(PAUSES.0, PAUSES.1);
-                count = next_count(&deliveries).unwrap_or(count);
-                let deliveries = take(&work, deliveries);
-                if !deliveries.is_empty() && entries.send(decode(&work, deliveries)).is_err() {
-                    break;
-                }
-            }
-            Err(error) if is_group_gone(&error) && rejoin(&work, &consumer).await => {}
-            Err(error) => {
-                work.redis_failed("read", &mut trouble, &error);
-                if !work.rest(backoff.pause()).await {
-                    break;
-                }
-            }
+        let answer = match answer {
+            Err(error) if is_group_gone(&error) => rejoin(&work, &consumer).await,
+            answer => answer,
+        };
+        let Some(deliveries) = work.note(Action::Read, answer) else {
+            work.rest(backoff.pause()).await;
+            continue;
+        };
+        backoff = Backoff::new(PAUSES.0, PAUSES.1);
+        count = next_count(&deliveries).unwrap_or(count);
+        let deliveries = take(&work, deliveries);
+        if !deliveries.is_empty() && entries.send(decode(&work, deliveries)).is_err() {
+            break;
         }
     }
     heartbeat.retire();
@@ -79,17 +75,12 @@ pub(crate) fn take(work: &Work, mut deliveries: Vec<Delivery>) -> Vec<Delivery> 
     deliveries
 }
 
-/// Makes the group again; `false` where that fails too.
-async fn rejoin(work: &Work, consumer: &Consumer) -> bool {
-    match consumer.join().await {
-        Ok(made) => {
-            if made {
-                work.events.group_made(consumer.group(), true);
-            }
-            true
-        }
-        Err(_) => false,
+/// Makes the group again, which brings no entries yet.
+async fn rejoin(work: &Work, consumer: &Consumer) -> Answer<Vec<Delivery>> {
+    if consumer.join().await? {
+        work.events.group_made(consumer.group(), true);
     }
+    Ok(Vec::new())
 }
 
 /// How many entries to ask for next, judged by the size of the last ones.

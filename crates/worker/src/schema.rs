@@ -51,7 +51,7 @@ const LOCK_TIMEOUT: &str = "SET lock_timeout = '3s'; SET client_min_messages = w
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The columns of the tables that hold no records, as far as the worker uses them.
-const OTHERS: [(&str, &[&str]); 9] = [
+const OTHERS: [(&str, &[&str]); 10] = [
     (
         "users",
         &[
@@ -95,6 +95,7 @@ const OTHERS: [(&str, &[&str]); 9] = [
     ("penstock_shadowed", &["uri", "repo", "kind", "key_a", "key_b", "commit_rev", "entry_id", "row"]),
     ("penstock_counts", &["worker", "field", "total"]),
     ("penstock_dead_letters", &["orig_id", "kind", "data", "seq", "deliveries", "error", "consumer", "created_at"]),
+    ("penstock_meta", &["key", "value"]),
 ];
 
 /// Makes the schema: on an empty database all of it, on the AppView's what is Penstock's own.

@@ -12,8 +12,9 @@ use tracing::{info, warn};
 
 use crate::consumer::Consumer;
 use crate::events::{Events, chain};
-use crate::retry::{Backoff, Trouble};
+use crate::retry::Backoff;
 use crate::store::{Store, StoreSettings};
+use crate::trouble::Trouble;
 
 /// The pauses between tries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -89,7 +90,7 @@ async fn connect_store(settings: &StoreSettings, checks: &Checks) -> Store {
     };
     waiting.over();
     checks.postgres.ok();
-    let mut waiting = Waiting::new("use the tables, run `penstock migrate`");
+    let mut waiting = Waiting::new("use the tables that penstock migrate makes");
     while let Err(error) = store.check_schema().await {
         waiting.failed(&checks.schema, chain(&error)).await;
     }
@@ -131,7 +132,7 @@ impl Waiting {
 
     async fn failed(&mut self, check: &CheckHandle, error: String) {
         if self.trouble.failed(Instant::now()).is_some() {
-            warn!(error, "cannot {} yet, waiting", self.action);
+            warn!(action = self.action, error, "not possible yet, waiting");
         }
         check.failing(format!("cannot {} yet: {error}", self.action));
         tokio::time::sleep(self.backoff.pause()).await;

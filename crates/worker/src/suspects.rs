@@ -11,8 +11,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::consumer::Delivery;
 use crate::dead_letters::bury_unread;
 use crate::events::chain;
-use crate::retry::{Backoff, Trouble};
+use crate::retry::Backoff;
 use crate::store::ApplyError;
+use crate::trouble::Action;
 use crate::work::{Abandoned, Work};
 use crate::writer::{Attempt, attempt, dissect, finish, pause_after};
 
@@ -32,10 +33,9 @@ pub(crate) async fn try_alone(work: Arc<Work>, mut suspects: UnboundedReceiver<D
 
 async fn settle_alone(work: &Work, suspect: Delivery) -> Result<(), Abandoned> {
     let id = suspect.raw.id;
-    let crashes = work.insist("ask after a suspect", || work.consumer.crashes(id)).await?;
+    let crashes = work.insist(Action::Note, || work.consumer.crashes(id)).await?;
     work.events.suspect(id, suspect.times, crashes);
     let mut backoff = Backoff::new(work.settings.worker.retry_min, work.settings.worker.retry_max);
-    let mut trouble = Trouble::default();
     loop {
         let turn = tokio::select! {
             turn = work.floor.write() => turn,
@@ -43,27 +43,27 @@ async fn settle_alone(work: &Work, suspect: Delivery) -> Result<(), Abandoned> {
         };
         let given_up = crashes >= work.settings.worker.crash_limit;
         if !given_up {
-            work.insist("note a suspect", || work.consumer.note_crashes(id, crashes + 1)).await?;
+            work.insist(Action::Note, || work.consumer.note_crashes(id, crashes + 1)).await?;
         }
         if given_up {
             bury_unread(work, &suspect, &format!("crashed its worker {crashes} times when tried alone")).await?;
-        } else if let Some(error) = try_once(work, &suspect, &mut trouble).await? {
-            work.insist("note a suspect", || work.consumer.note_crashes(id, crashes)).await?;
+        } else if let Some(error) = try_once(work, &suspect).await? {
+            work.insist(Action::Note, || work.consumer.note_crashes(id, crashes)).await?;
             drop(turn);
             work.pause(pause_after(&error, &mut backoff)).await?;
             continue;
         }
-        return work.insist("forget a suspect", || work.consumer.forget(id)).await;
+        return work.insist(Action::Note, || work.consumer.forget(id)).await;
     }
 }
 
 /// Settles an entry; returns the error where it is to be tried again.
-async fn try_once(work: &Work, suspect: &Delivery, trouble: &mut Trouble) -> Result<Option<ApplyError>, Abandoned> {
+async fn try_once(work: &Work, suspect: &Delivery) -> Result<Option<ApplyError>, Abandoned> {
     let entry = match suspect.raw.decode() {
         Ok(entry) => entry,
         Err(error) => return bury_unread(work, suspect, &chain(&error)).await.map(|()| None),
     };
-    match attempt(work, std::slice::from_ref(&entry), trouble).await? {
+    match attempt(work, std::slice::from_ref(&entry)).await? {
         Attempt::Applied(applied) => {
             finish(work, std::slice::from_ref(&entry), std::slice::from_ref(suspect), applied).await?;
         }

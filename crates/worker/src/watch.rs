@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use penstock_telemetry::summary::Rate;
 
-use crate::consumer::is_group_gone;
-use crate::retry::Trouble;
+use crate::trouble::Action;
 use crate::work::Work;
 
 /// How often the group's backlog is asked for.
@@ -14,18 +13,9 @@ const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Asks for the group's backlog, again and again.
 pub(crate) async fn backlog(work: Arc<Work>) {
-    let mut trouble = Trouble::default();
     loop {
-        match work.consumer.backlog().await {
-            Ok(backlog) => {
-                work.redis_answered("ask for the backlog", &mut trouble);
-                if let Some(backlog) = backlog {
-                    work.events.backlog(backlog);
-                }
-            }
-            // The reader makes it again.
-            Err(error) if is_group_gone(&error) || error.details().contains("no such key") => {}
-            Err(error) => work.redis_failed("ask for the backlog", &mut trouble, &error),
+        if let Some(Some(backlog)) = work.note(Action::Backlog, work.consumer.backlog().await) {
+            work.events.backlog(backlog);
         }
         if !work.rest(BACKLOG_INTERVAL).await {
             return;

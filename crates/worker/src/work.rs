@@ -1,18 +1,18 @@
 //! What the tasks of one worker share.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use penstock_core::settings::Settings;
-use penstock_telemetry::admin::CheckHandle;
 use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{Answer, Consumer};
 use crate::events::Events;
 use crate::held::Held;
-use crate::retry::{Backoff, Trouble};
+use crate::retry::Backoff;
 use crate::store::Store;
+use crate::trouble::{Action, Troubles};
 
 /// The pauses between tries of a Redis that fails.
 const REDIS_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
@@ -32,8 +32,7 @@ pub(crate) struct Work {
     pub(crate) stop: CancellationToken,
     /// What is not settled by now stays unsettled.
     pub(crate) abandon: CancellationToken,
-    pub(crate) redis: CheckHandle,
-    pub(crate) postgres: CheckHandle,
+    pub(crate) troubles: Troubles,
 }
 
 /// The time to settle things is over: what is left stays pending, for another worker.
@@ -44,30 +43,35 @@ pub(crate) struct Abandoned;
 
 impl Work {
     /// Sends a command that may be repeated until Redis answers.
-    pub(crate) async fn insist<T, F>(
-        &self,
-        action: &'static str,
-        mut command: impl FnMut() -> F,
-    ) -> Result<T, Abandoned>
+    pub(crate) async fn insist<T, F>(&self, action: Action, mut command: impl FnMut() -> F) -> Result<T, Abandoned>
     where
         F: Future<Output = Answer<T>>,
     {
         let mut backoff = Backoff::new(REDIS_PAUSES.0, REDIS_PAUSES.1);
-        let mut trouble = Trouble::default();
         loop {
             let answer = tokio::select! {
                 biased;
                 answer = command() => answer,
                 () = self.abandon.cancelled() => return Err(Abandoned),
             };
-            match answer {
-                Ok(answer) => {
-                    self.redis_answered(action, &mut trouble);
-                    return Ok(answer);
-                }
-                Err(error) => self.redis_failed(action, &mut trouble, &error),
+            if let Some(answer) = self.note(action, answer) {
+                return Ok(answer);
             }
             self.pause(backoff.pause()).await?;
+        }
+    }
+
+    /// Notes whether an action succeeded; returns what it brought.
+    pub(crate) fn note<T, E: std::error::Error>(&self, action: Action, result: Result<T, E>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.troubles.over(action, &self.events);
+                Some(value)
+            }
+            Err(error) => {
+                self.troubles.failed(action, &error, &self.events);
+                None
+            }
         }
     }
 
@@ -84,34 +88,6 @@ impl Work {
         tokio::select! {
             () = tokio::time::sleep(time) => true,
             () = self.stop.cancelled() => false,
-        }
-    }
-
-    pub(crate) fn redis_answered(&self, action: &'static str, trouble: &mut Trouble) {
-        if let Some(after) = trouble.over(Instant::now()) {
-            self.events.recovered(action, after);
-        }
-        self.redis.ok();
-    }
-
-    pub(crate) fn redis_failed(&self, action: &'static str, trouble: &mut Trouble, error: &fred::error::Error) {
-        self.redis.failing(format!("could not {action}: {error}"));
-        if let Some(failures) = trouble.failed(Instant::now()) {
-            self.events.redis_failed(action, failures, error);
-        }
-    }
-
-    pub(crate) fn postgres_answered(&self, action: &'static str, trouble: &mut Trouble) {
-        if let Some(after) = trouble.over(Instant::now()) {
-            self.events.recovered(action, after);
-        }
-        self.postgres.ok();
-    }
-
-    pub(crate) fn postgres_failed(&self, action: &'static str, trouble: &mut Trouble, error: &dyn std::error::Error) {
-        self.postgres.failing(format!("could not {action}: {}", crate::events::chain(error)));
-        if let Some(failures) = trouble.failed(Instant::now()) {
-            self.events.postgres_failed(action, failures, error);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Applies batches: one transaction, then the acknowledgement; whatever the data's fault is found and put aside.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use penstock_core::entry::{Entry, Event};
@@ -13,8 +13,9 @@ use crate::bisect::Bisection;
 use crate::consumer::{Acknowledgement, Delivery};
 use crate::dead_letters::{Failure, bury, bury_unread};
 use crate::events::chain;
-use crate::retry::{Backoff, Trouble};
+use crate::retry::Backoff;
 use crate::store::{Applied, ApplyError, Rejected};
+use crate::trouble::Action;
 use crate::work::{Abandoned, Work};
 
 /// What becomes of one transaction.
@@ -75,9 +76,8 @@ pub(crate) async fn settle(work: &Work, batch: Batch) -> Result<(), Abandoned> {
 /// Runs one transaction until it is committed, or refused for its data.
 async fn apply(work: &Work, entries: &[Entry]) -> Result<Result<Applied, String>, Abandoned> {
     let mut backoff = Backoff::new(work.settings.worker.retry_min, work.settings.worker.retry_max);
-    let mut trouble = Trouble::default();
     loop {
-        match attempt(work, entries, &mut trouble).await? {
+        match attempt(work, entries).await? {
             Attempt::Applied(applied) => return Ok(Ok(applied)),
             Attempt::Refused(error) => return Ok(Err(error)),
             Attempt::Again(error) => work.pause(pause_after(&error, &mut backoff)).await?,
@@ -86,7 +86,7 @@ async fn apply(work: &Work, entries: &[Entry]) -> Result<Result<Applied, String>
 }
 
 /// Runs one transaction once.
-pub(crate) async fn attempt(work: &Work, entries: &[Entry], trouble: &mut Trouble) -> Result<Attempt, Abandoned> {
+pub(crate) async fn attempt(work: &Work, entries: &[Entry]) -> Result<Attempt, Abandoned> {
     let started = Instant::now();
     let result = tokio::select! {
         biased;
@@ -95,7 +95,7 @@ pub(crate) async fn attempt(work: &Work, entries: &[Entry], trouble: &mut Troubl
     };
     Ok(match result {
         Ok(applied) => {
-            work.postgres_answered("apply", trouble);
+            work.troubles.over(Action::Apply, &work.events);
             work.events.committed(
                 entries.len(),
                 started.elapsed(),
@@ -111,18 +111,21 @@ pub(crate) async fn attempt(work: &Work, entries: &[Entry], trouble: &mut Troubl
             if let ApplyError::Retry { reason, .. } = &error {
                 work.events.retry(reason);
             }
-            work.postgres_failed("apply", trouble, &error);
+            if !is_conflict(&error) {
+                work.troubles.failed(Action::Apply, &error, &work.events);
+            }
             Attempt::Again(error)
         }
     })
 }
 
 /// Draws the pause before the next try: short where the transaction only met another one.
-pub(crate) fn pause_after(error: &ApplyError, backoff: &mut Backoff) -> std::time::Duration {
-    match error {
-        ApplyError::Retry { reason: "deadlock" | "serialization failure" | "race", .. } => backoff.short_pause(),
-        _ => backoff.pause(),
-    }
+pub(crate) fn pause_after(error: &ApplyError, backoff: &mut Backoff) -> Duration {
+    if is_conflict(error) { backoff.short_pause() } else { backoff.pause() }
+}
+
+fn is_conflict(error: &ApplyError) -> bool {
+    matches!(error, ApplyError::Retry { reason: "deadlock" | "serialization failure" | "race", .. })
 }
 
 /// Acknowledges what was applied, and puts aside the ops that had no place in their tables.
@@ -150,7 +153,7 @@ async fn acknowledge(work: &Work, applied: &Acknowledgement) -> Result<(), Aband
         return Ok(());
     }
     let now = Timestamp::now();
-    let acknowledged = work.insist("acknowledge", || work.consumer.acknowledge(applied, now)).await?;
+    let acknowledged = work.insist(Action::Acknowledge, || work.consumer.acknowledge(applied, now)).await?;
     work.events.acknowledged(acknowledged);
     work.held.release(applied.ids());
     work.events.held(work.held.len());

@@ -1,6 +1,6 @@
 //! Everything around the binary: its servers, its processes, and how to look at what they did.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use crate::frames::{Entry, Recording};
 use crate::model::{self, IGNORED, TABLES, Tables};
 
 /// How long anything may take that a test waits for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long a service may take to end after SIGTERM.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -78,7 +78,11 @@ pub(crate) async fn eventually(what: &str, mut is: impl AsyncFnMut() -> bool) {
 
 /// A relay that has so many events, and what it says.
 pub(crate) async fn relay(total: u64) -> (Relay, Recording) {
-    let settings = penstock_replay::Settings { total: Some(total), ..Default::default() };
+    relay_with(penstock_replay::Settings { total: Some(total), ..Default::default() }).await
+}
+
+/// A relay, and what it says.
+pub(crate) async fn relay_with(settings: penstock_replay::Settings) -> (Relay, Recording) {
     let mut relay = penstock_replay::bind(settings.clone()).await.unwrap();
     relay.prepared().await.unwrap();
     let (url, cancel) = (format!("ws://{}", relay.local_addr()), CancellationToken::new());
@@ -184,10 +188,6 @@ impl Rig {
         self.client.get(self.keys.cursor()).await.unwrap()
     }
 
-    pub(crate) async fn stream_len(&self) -> u64 {
-        self.client.xlen(self.keys.stream()).await.unwrap()
-    }
-
     /// The workers' group, once a worker has made it.
     pub(crate) async fn group(&self) -> Option<Group> {
         let groups: Vec<HashMap<String, RedisValue>> =
@@ -283,16 +283,25 @@ impl Rig {
         assert_eq!(found.len(), expected.len(), "entries in the stream");
     }
 
-    /// Asserts that the rows are those of these entries, that each was counted so many times, and none given up.
+    /// Asserts that rows, counts and dead letters are those of these entries, each delivered so many times.
     pub(crate) async fn assert_result_is(&self, entries: &[Entry], times: i64) {
         let (expected, found) = (model::tables(entries), self.tables().await);
         let differences = model::differences(&expected, &found);
         assert!(differences.is_empty(), "rows are not as the model says\n{differences}");
         assert_eq!(self.hash(&self.keys.record_counts()).await, model::record_counts(&expected));
         assert_eq!(self.hash(&self.keys.cluster_metrics()).await, model::event_counts(entries, times));
-        let letters: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM penstock_dead_letters").fetch_one(&self.pool).await.unwrap();
-        assert_eq!((letters, self.dead_letters().await.len()), (0, 0), "dead letters");
+        self.assert_dead_letters_are(entries, times).await;
+    }
+
+    async fn assert_dead_letters_are(&self, entries: &[Entry], times: i64) {
+        let expected = model::dead_letters(entries);
+        let letters = self.dead_letters().await;
+        let seqs: BTreeSet<u64> = letters.iter().map(|letter| letter["seq"].parse().unwrap()).collect();
+        assert_eq!((&seqs, letters.len()), (&expected, expected.len() * times as usize), "dead letters in redis");
+        let kept: Vec<String> =
+            sqlx::query_scalar("SELECT seq FROM penstock_dead_letters").fetch_all(&self.pool).await.unwrap();
+        let seqs: BTreeSet<u64> = kept.iter().map(|seq| seq.parse().unwrap()).collect();
+        assert_eq!(seqs, expected, "dead letters in postgresql");
     }
 }
 
@@ -322,9 +331,9 @@ impl Service {
         address.unwrap().as_str().unwrap().parse().unwrap()
     }
 
-    /// Sends SIGTERM.
+    /// Sends SIGTERM to a service that still runs.
     pub(crate) fn terminate(&self) {
-        let pid = self.child.id().expect("it still runs");
+        let pid = self.child.id().unwrap();
         kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM).unwrap();
     }
 

@@ -7,19 +7,30 @@ use crate::rig::{Group, Rig, eventually, relay};
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_at_full_load_leaves_nothing_half_done() {
     let (relay, recording) = relay(24_000).await;
-    let rig = Rig::new().await;
+    let mut rig = Rig::new().await;
+    rig.set("PENSTOCK_WORKER_BATCH_SIZE", "500");
     rig.keep_stream().await;
     let (ingest, worker, dashboard) = (rig.ingest(&relay), rig.worker("w-1"), rig.start(&["dashboard"]));
     let mut client = LiveStream::open(dashboard.dashboard().await).await;
     client.wait_for("event").await;
-    eventually("a good part is applied", async || {
-        rig.hash(&rig.keys.cluster_metrics()).await.get("totalEvents").is_some_and(|applied| *applied > 2_000)
-    })
-    .await;
-    for service in [&ingest, &worker, &dashboard] {
-        service.terminate();
-    }
-    tokio::join!(ingest.ended(), worker.ended(), dashboard.ended());
+    // Each in the midst of its work, however fast the others are.
+    let end_ingest = async {
+        eventually("a part is read", async || rig.cursor().await > Some(8_000)).await;
+        ingest.terminate();
+        ingest.ended().await;
+    };
+    let end_worker = async {
+        let applied = async || rig.hash(&rig.keys.cluster_metrics()).await.get("totalEvents").copied();
+        eventually("a part is applied", async || applied().await > Some(2_000)).await;
+        worker.terminate();
+        worker.ended().await;
+    };
+    let end_dashboard = async {
+        client.wait_for("metrics").await;
+        dashboard.terminate();
+        dashboard.ended().await;
+    };
+    tokio::join!(end_ingest, end_worker, end_dashboard);
     client.end().await;
 
     let cursor = rig.cursor().await.unwrap();

@@ -1,5 +1,9 @@
 //! From the relay's frames to the dashboard's numbers.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use penstock_replay::Settings;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -8,7 +12,7 @@ use serde_json::json;
 use crate::frames::Entry;
 use crate::http;
 use crate::model;
-use crate::rig::{Rig, eventually, relay};
+use crate::rig::{Rig, eventually, relay, relay_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_thousand_events_end_as_the_model_says() {
@@ -43,13 +47,43 @@ async fn twenty_thousand_events_end_as_the_model_says() {
     });
     assert_eq!(shown["stats"], stats);
     let mut events = model::event_counts(&recording.entries, 1);
-    assert_eq!(shown["eventsProcessed"], json!(events.remove("totalEvents")));
-    assert_eq!(shown["eventCounts"], json!(events));
+    let (total, errors) = (events.remove("totalEvents").unwrap(), events.remove("errors").unwrap());
+    assert_eq!((&shown["eventsProcessed"], &shown["eventCounts"]), (&json!(total), &json!(events)));
+    assert!((shown["errorRate"].as_f64().unwrap() - errors as f64 / total as f64 * 100.0).abs() < 0.01, "{shown}");
+    assert_eq!(shown["firehoseStatus"]["deadLetterLength"], json!(errors));
     assert_eq!(shown["firehoseStatus"]["connected"], true);
     assert_eq!(shown["firehoseStatus"]["currentCursor"], json!(recording.last.to_string()));
-    assert_eq!((&shown["errorRate"], &shown["firehoseStatus"]["deadLetterLength"]), (&json!(0.0), &json!(0)));
     ingest.stop().await;
     dashboard.stop().await;
+}
+
+/// The public relay's frames are of real people: a failure names numbers and tables, never what they wrote.
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_of_the_public_relay_end_as_the_model_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/fixtures/bsky-2026-07-04/frames.bin");
+    if !Path::new(path).exists() {
+        return;
+    }
+    let settings =
+        Settings { recording: penstock_replay::Recording::File(path.into()), total: Some(150), ..Settings::default() };
+    let (relay, recording) = relay_with(settings).await;
+    let rig = Rig::new().await;
+    rig.keep_stream().await;
+    let (ingest, worker) = (rig.ingest(&relay), rig.worker("w-1"));
+    rig.ingested(recording.last).await;
+    rig.settled().await;
+    ingest.stop().await;
+    worker.stop().await;
+    let stream: Vec<Entry> = rig.stream().await.into_iter().map(|(_, entry)| entry).collect();
+    let seqs = |entries: &[Entry]| entries.iter().map(|entry| entry.seq).collect::<Vec<_>>();
+    assert_eq!(seqs(&stream), seqs(&recording.entries));
+    let wrong = stream.iter().zip(&recording.entries).filter(|(found, expected)| found != expected);
+    assert_eq!(wrong.map(|(found, _)| found.seq).collect::<Vec<_>>(), [0; 0], "entries that differ");
+    let (expected, found) = (model::tables(&recording.entries), rig.tables().await);
+    let wrong: Vec<_> =
+        expected.iter().filter(|(table, rows)| found[*table] != **rows).map(|(table, _)| table).collect();
+    assert!(wrong.is_empty(), "tables that differ: {wrong:?}");
+    assert_eq!(rig.hash(&rig.keys.cluster_metrics()).await, model::event_counts(&recording.entries, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,7 +114,7 @@ async fn a_redelivered_and_reordered_stream_ends_the_same() {
 /// Shuffles entries as far as their order means nothing: repos among each other, and the commits between two identity
 /// or account events of a repo, whose revs say which is the later one.
 fn reordered(entries: &[Entry], random: &mut StdRng) -> Vec<Entry> {
-    let mut repos = std::collections::BTreeMap::<&str, Vec<Vec<&Entry>>>::new();
+    let mut repos = BTreeMap::<&str, Vec<Vec<&Entry>>>::new();
     for entry in entries {
         let runs = repos.entry(entry.did()).or_default();
         match runs.last_mut() {

@@ -142,6 +142,14 @@ pub(crate) fn is_group_gone(error: &Error) -> bool {
     error.details().contains("NOGROUP") || error.details().starts_with("UNBLOCKED")
 }
 
+/// Leaves a group that is gone to the reader, which makes it again.
+pub(crate) fn unless_group_gone(answer: Answer<()>) -> Answer<()> {
+    match answer {
+        Err(error) if is_group_gone(&error) => Ok(()),
+        answer => answer,
+    }
+}
+
 /// Reads `[id, [name, value, …]]`.
 fn delivery(entry: Value, times: u64) -> Option<Delivery> {
     let mut parts = entry.into_array().into_iter();

@@ -64,9 +64,8 @@ impl Consumer {
 
     /// Asks how far behind the group is; none where there is no such group.
     pub(crate) async fn backlog(&self) -> Answer<Option<Backlog>> {
-        let Names { stream, .. } = &*self.names;
-        let of_stream: HashMap<String, Value> = self.client.xinfo_stream(stream, false, None).await?;
         let Some(group) = self.group_info().await? else { return Ok(None) };
+        let of_stream: HashMap<String, Value> = self.client.xinfo_stream(&self.names.stream, false, None).await?;
         let number = |of: &HashMap<String, Value>, name: &str| of.get(name).and_then(Value::as_u64);
         let lag = Lag::new(
             number(&of_stream, "length").unwrap_or_default(),
@@ -77,14 +76,14 @@ impl Consumer {
         Ok(Some(Backlog { pending: number(&group, "pending").unwrap_or_default(), undelivered: lag }))
     }
 
-    /// Returns the oldest entry that may still have to be applied: the first pending one, else the last one read.
-    pub(crate) async fn oldest_unsettled(&self) -> Answer<Option<StreamId>> {
+    /// Returns the ID below which every entry is settled: the first pending one, else what follows the last one read.
+    pub(crate) async fn settled_below(&self) -> Answer<Option<StreamId>> {
         let Names { stream, group, .. } = &*self.names;
         // First where reading stands: an entry read in between is later than that.
         let delivered = self.group_info().await?.and_then(|of| of.get("last-delivered-id").and_then(stream_id));
         let pending: Vec<Value> = self.client.xpending(stream, group.clone(), ()).await?;
         let first = pending.get(1).and_then(stream_id);
-        Ok(delivered.map(|delivered| first.map_or(delivered, |first| first.min(delivered))))
+        Ok(delivered.map(StreamId::next).map(|next| first.map_or(next, |first| first.min(next))))
     }
 
     /// Reads the `origId`s of some dead letters, from that ID on, and says where to go on.
@@ -130,7 +129,10 @@ impl Consumer {
 
     async fn group_info(&self) -> Answer<Option<HashMap<String, Value>>> {
         let Names { stream, group, .. } = &*self.names;
-        let groups: Vec<HashMap<String, Value>> = self.client.xinfo_groups(stream).await?;
+        let groups: Vec<HashMap<String, Value>> = match self.client.xinfo_groups(stream).await {
+            Err(error) if error.details().contains("no such key") => return Ok(None),
+            groups => groups?,
+        };
         let ours = |of: &HashMap<String, Value>| of.get("name").and_then(Value::as_bytes_str).as_ref() == Some(group);
         Ok(groups.into_iter().find(ours))
     }

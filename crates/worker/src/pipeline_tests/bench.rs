@@ -186,7 +186,7 @@ pub(super) const GROUP: &str = "firehose-processors";
 /// Waits until an expression is true, or fails with what it says.
 macro_rules! eventually {
     ($condition:expr) => {
-        eventually!($condition, stringify!($condition))
+        eventually!($condition, "{}", stringify!($condition))
     };
     ($condition:expr, $($said:tt)+) => {{
         let deadline = $crate::pipeline_tests::bench::deadline();

@@ -1,7 +1,5 @@
 //! Redis and PostgreSQL that are away, empty or not ready.
 
-use std::time::Duration;
-
 use penstock_local::testing::{TestPostgres, fresh_database};
 use penstock_local::{Persistence, RedisOptions};
 
@@ -81,6 +79,5 @@ async fn a_worker_ends_in_time_though_redis_and_postgres_are_gone() {
     postgres.stop().await.unwrap();
     bench.redis.kill();
     eventually!(!worker.health.is_ready());
-    tokio::time::sleep(Duration::from_millis(100)).await;
     worker.stop().await.unwrap();
 }

@@ -1,10 +1,11 @@
 //! Entries of others, and who is in the group.
 
-use std::time::Duration;
-
 use fred::interfaces::HashesInterface;
+use jiff::Timestamp;
+use penstock_core::data::EventKind;
 
 use super::bench::{Bench, GROUP, STREAM, commit, custom_op, eventually, like};
+use crate::consumer::{Acknowledgement, Burial, Consumer};
 
 const SOON: &[(&str, &str)] = &[("worker.claimTime", "200ms")];
 
@@ -45,8 +46,16 @@ async fn entries_that_are_held_are_not_claimed_however_long_they_take() {
     let holder = bench.start("w-0", SOON);
     eventually!(bench.pending().await == 50);
     let other = bench.start("w-1", SOON);
-    tokio::time::sleep(Duration::from_millis(1200)).await;
-    assert_eq!(bench.command(&format!("XPENDING {STREAM} {GROUP} - + 100 w-0")).await.array_len(), Some(50));
+    let mut idle = 0;
+    let mut refreshed = 0;
+    // Three times each claim time the holder says that they are held.
+    eventually!({
+        let entries = bench.command(&format!("XPENDING {STREAM} {GROUP} - + 100 w-0")).await.into_array();
+        assert_eq!(entries.len(), 50, "they are still the holder's");
+        let now = entries[0].clone().into_array()[2].as_u64().unwrap();
+        refreshed += u32::from(now < std::mem::replace(&mut idle, now));
+        refreshed > 12
+    });
     lock.rollback().await.unwrap();
     eventually!(bench.total().await == 50);
     assert_eq!(other.metric("penstock_worker_entries_claimed_total"), 0.0);
@@ -114,4 +123,37 @@ async fn an_entry_that_alone_crashed_its_worker_too_often_is_given_up_and_others
     eventually!(bench.command("HLEN firehose:suspects").await.as_u64() == Some(0));
     worker.stop().await.unwrap();
     assert_eq!(bench.pending().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_or_buried_again_is_counted_once() {
+    let bench = Bench::new().await;
+    bench.make_group().await;
+    bench.add_likes(0..2500, 10).await;
+    let ids: Vec<_> = bench.strand("w-0", 2500).await.iter().map(|id| id.parse().unwrap()).collect();
+    let consumer = Consumer::new(bench.client.clone(), &bench.settings("w-0", &[]), "w-0");
+    let (poison, good) = ids.split_first().unwrap();
+    let mut acknowledgement = Acknowledgement::default();
+    for id in good {
+        acknowledgement.add(EventKind::Commit, *id);
+    }
+    let now = Timestamp::now();
+    assert_eq!(consumer.acknowledge(&acknowledgement, now).await.unwrap(), 2499);
+    assert_eq!(consumer.acknowledge(&acknowledgement, now).await.unwrap(), 0);
+    let burial = Burial {
+        id: *poison,
+        applied: None,
+        kind: b"commit",
+        data: b"{",
+        seq: b"",
+        order: *poison,
+        deliveries: 1,
+        error: "torn",
+    };
+    assert!(!consumer.leave().await.unwrap(), "an entry is still pending");
+    assert!(consumer.bury(&burial).await.unwrap());
+    assert!(!consumer.bury(&burial).await.unwrap());
+    assert_eq!((bench.total().await, bench.counter("cluster:metrics", "errors").await), (2499, 1));
+    assert_eq!(bench.dead_letters().await.len(), 1);
+    assert!(consumer.leave().await.unwrap());
 }

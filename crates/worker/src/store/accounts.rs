@@ -21,11 +21,16 @@ pub(crate) struct Guard {
     profile: Option<Version>,
 }
 
-/// The guards of a batch's repos; a repo without any is absent.
+/// The guards of a batch's repos.
 #[derive(Debug, Default)]
-pub(crate) struct Guards(HashMap<String, Guard>);
+pub(crate) struct Guards {
+    /// A repo without any guard is absent.
+    guards: HashMap<String, Guard>,
+    /// The repos that were never seen before, in order.
+    fresh: Vec<String>,
+}
 
-type GuardRow = (String, Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
+type GuardRow = (String, bool, Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
 
 // The update locks the row as FOR NO KEY UPDATE does, at less than the cost of an insert and a lock; the statements
 // that come after it see what the holder before us committed.
@@ -34,39 +39,50 @@ WITH locked AS (
   INSERT INTO penstock_repos AS r (did, rev)
   SELECT u.did, u.rev FROM unnest($1::text[], $2::text[]) AS u (did, rev)
   ON CONFLICT (did) DO UPDATE SET rev = greatest(r.rev, excluded.rev)
-  RETURNING did, deleted_through, identity_entry, account_entry, profile_rev, profile_entry
+  RETURNING did, xmax = 0 AS fresh, deleted_through, identity_entry, account_entry, profile_rev, profile_entry
 )
-SELECT * FROM locked WHERE coalesce(deleted_through, identity_entry, account_entry, profile_entry) IS NOT NULL";
+SELECT * FROM locked
+ WHERE fresh OR coalesce(deleted_through, identity_entry, account_entry, profile_entry) IS NOT NULL";
 
-/// Locks the repos in order, making those that are new, and returns their guards.
+/// What the lock of a verification's subject is named by: its repo may never have been seen.
+const SUBJECT: &str = "subject:";
+
+/// Locks the repos in order, making those that are new, and returns their guards; then the subjects.
 pub(crate) async fn lock(
     conn: &mut PgConnection,
     actors: &BTreeMap<&str, Option<&str>>,
     subjects: &BTreeSet<String>,
 ) -> sqlx::Result<Guards> {
-    let mut repos = actors.clone();
-    for subject in subjects {
-        repos.entry(subject).or_default();
-    }
+    let subjects: Vec<_> = subjects.iter().map(|did| format!("{SUBJECT}{did}")).collect();
+    let dids = actors.keys().copied().chain(subjects.iter().map(String::as_str));
+    let revs = actors.values().copied().chain(subjects.iter().map(|_| None));
     let rows: Vec<GuardRow> =
-        sqlx::query_as(LOCK).bind(repos.keys().bind_iter()).bind(repos.values().bind_iter()).fetch_all(conn).await?;
+        sqlx::query_as(LOCK).bind(dids.bind_iter()).bind(revs.bind_iter()).fetch_all(conn).await?;
     let id = |text: Option<String>| Some(Stamp::parse(&text?)?.id());
-    let guards = rows.into_iter().map(|(did, deleted, identity, account, rev, entry)| {
+    let mut locked = Guards::default();
+    for (did, fresh, deleted, identity, account, rev, entry) in rows {
+        if fresh {
+            if !did.starts_with(SUBJECT) {
+                locked.fresh.push(did);
+            }
+            continue;
+        }
         let profile = entry.map(|entry| Version::from_columns(rev, Some(&entry)));
         let guard = Guard { deleted_through: id(deleted), identity: id(identity), account: id(account), profile };
-        (did, guard)
-    });
-    Ok(Guards(guards.collect()))
+        locked.guards.insert(did, guard);
+    }
+    Ok(locked)
 }
 
 const STUBS: &str = "\
 INSERT INTO users (did, handle) SELECT u.did, 'handle.invalid' FROM unnest($1::text[]) AS u (did)
 ON CONFLICT (did) DO NOTHING";
 
-/// Makes a row for each account that was never seen.
-pub(crate) async fn write_stubs(conn: &mut PgConnection, batch: &Batch<'_>, tally: &mut Tally) -> sqlx::Result<()> {
-    let made = sqlx::query(STUBS).bind(batch.actors.keys().bind_iter()).execute(conn).await?.rows_affected();
-    tally.users += made.cast_signed();
+/// Makes a row for each account that was never seen: who has a row among the repos has one here.
+pub(crate) async fn write_stubs(conn: &mut PgConnection, guards: &Guards, tally: &mut Tally) -> sqlx::Result<()> {
+    if !guards.fresh.is_empty() {
+        tally.users += sqlx::query(STUBS).bind(&guards.fresh).execute(conn).await?.rows_affected().cast_signed();
+    }
     Ok(())
 }
 
@@ -208,7 +224,7 @@ pub(crate) async fn write_profiles(
 
 impl Guards {
     fn of(&self, did: &str) -> Option<&Guard> {
-        self.0.get(did)
+        self.guards.get(did)
     }
 
     /// Returns up to where a repo's records are gone, this batch's deletions included.

@@ -46,7 +46,7 @@ pub enum ApplyError {
     Retry {
         /// A word for logs and metrics, of a fixed set.
         reason: &'static str,
-        /// What PostgreSQL or the connection said; none where the store only met other writers too often.
+        /// What PostgreSQL or the connection said; none where PostgreSQL refused nothing.
         source: Option<sqlx::Error>,
     },
 }
@@ -57,6 +57,8 @@ pub(crate) enum Fault {
     Sql(sqlx::Error),
     /// What was read before the locks was no longer so under them.
     Moved,
+    /// The server did not answer.
+    Silence,
 }
 
 const UNIQUE_VIOLATION: &str = "23505";
@@ -74,6 +76,7 @@ impl Fault {
     pub(crate) fn is_race(&self) -> bool {
         match self {
             Self::Moved => true,
+            Self::Silence => false,
             Self::Sql(error) => sqlstate(error).as_deref() == Some(UNIQUE_VIOLATION),
         }
     }
@@ -83,6 +86,7 @@ impl From<Fault> for ApplyError {
     fn from(fault: Fault) -> Self {
         let error = match fault {
             Fault::Moved => return Self::Retry { reason: "race", source: None },
+            Fault::Silence => return Self::Retry { reason: "no answer", source: None },
             Fault::Sql(error) => error,
         };
         let code = sqlstate(&error).unwrap_or_default();

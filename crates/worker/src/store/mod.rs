@@ -64,6 +64,8 @@ pub struct StoreSettings {
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
+    /// How long a transaction may take before its connection is given up: the server may be gone without a word.
+    deadline: Duration,
     statements: Arc<Statements>,
     search_vector: bool,
 }
@@ -102,9 +104,17 @@ pub struct CountTotal {
 /// How often a batch looks again at once when others write the same rows: then it is left to the caller.
 const ATTEMPTS: u32 = 4;
 
-// Plans are made anew for each execution: a plan made while a table was empty would scan it from end to end for as
-// long as the connection lives. Arrays are of one batch, so that planning costs little beside them.
-const SESSION: &str = "SET plan_cache_mode = force_custom_plan; SET default_transaction_isolation = 'read committed'";
+// Every statement looks rows up by the keys of one batch, so that there is one right plan, whatever the statistics say:
+// a nested loop over an index. It is made once for each connection; left to itself the planner would scan tables from
+// end to end, above all those that were empty when it looked. A worker that is cut off must not keep its locks.
+const SESSION: &str = "\
+SET default_transaction_isolation = 'read committed';
+SET plan_cache_mode = force_generic_plan;
+SET enable_seqscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SET jit = off;
+SET idle_in_transaction_session_timeout = '60s'";
 
 // === impl StoreSettings ===
 
@@ -144,7 +154,8 @@ impl Store {
             .await
             .map_err(StoreError::Connect)?;
         let statements = Arc::new(Statements::new(settings.search_vector));
-        Ok(Self { pool, statements, search_vector: settings.search_vector })
+        let deadline = settings.acquire_timeout + 2 * settings.statement_timeout;
+        Ok(Self { pool, deadline, statements, search_vector: settings.search_vector })
     }
 
     /// Returns the connections, for what the worker keeps in PostgreSQL besides rows.
@@ -175,7 +186,8 @@ impl Store {
         }
         let mut attempt = 1;
         let tally = loop {
-            match self.attempt(worker, &batch).await {
+            let outcome = tokio::time::timeout(self.deadline, self.attempt(worker, &batch)).await;
+            match outcome.unwrap_or(Err(Fault::Silence)) {
                 Err(fault) if fault.is_race() && attempt < ATTEMPTS => attempt += 1,
                 other => break other?,
             }
@@ -195,7 +207,7 @@ impl Store {
         let mut tally = Tally::default();
         let subjects = subjects(conn, batch).await?;
         let guards = accounts::lock(conn, &batch.actors, &subjects).await?;
-        accounts::write_stubs(conn, batch, &mut tally).await?;
+        accounts::write_stubs(conn, &guards, &mut tally).await?;
         self.write_accounts(conn, batch, &guards, &mut tally).await?;
 
         let through = |did: &str| guards.deleted_through(did, batch);

@@ -28,7 +28,7 @@ pub(crate) struct Row<'a> {
     /// The values, in the order of the table's columns.
     pub(crate) cells: Vec<Cell<'a>>,
     /// What `feed_items` and `quotes` take from it besides.
-    pub(crate) derived: Option<Derived<'a>>,
+    pub(crate) derived: Option<Box<Derived<'a>>>,
 }
 
 /// What a post or a repost gives to `feed_items` and `quotes`.
@@ -115,13 +115,13 @@ impl Row<'static> {
         let cells = cells.collect();
         // Of the tables with pairs, only reposts are shown in feeds.
         let derived = match (table, time("created_at")) {
-            (Table::Reposts, Some(created_at)) => Some(Derived {
+            (Table::Reposts, Some(created_at)) => Some(Box::new(Derived {
                 cid: text("cid").unwrap_or_default(),
                 post: text("post_uri").unwrap_or_default(),
                 author: text("user_did").unwrap_or_default(),
                 created_at,
                 quote: None,
-            }),
+            })),
             _ => None,
         };
         Self { table, cells, derived }
@@ -147,13 +147,13 @@ mod tests {
                 Cell::Time(None),
                 text("7"),
             ],
-            derived: Some(Derived {
+            derived: Some(Box::new(Derived {
                 cid: "bafy".into(),
                 post: "at://did:plc:b/app.bsky.feed.post/p".into(),
                 author: "did:plc:a".into(),
                 created_at: at.unwrap(),
                 quote: None,
-            }),
+            })),
         };
         assert_eq!(Row::from_json(Table::Reposts, &serde_json::from_str(&row.to_json()).unwrap()), row);
     }

@@ -69,7 +69,7 @@ SELECT s.uri, s.commit_rev, s.entry_id, s.kind, s.key_a, s.key_b, s.row
 
 const SUBJECTS: &str = "\
 SELECT subject_did FROM verifications WHERE uri = ANY($1)
-UNION
+UNION ALL
 SELECT key_b FROM penstock_shadowed WHERE uri = ANY($1) AND kind = 'verifications'";
 
 /// Reads which subjects' verifications a batch may touch, without a lock: they are locked along with the repos.

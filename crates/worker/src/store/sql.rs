@@ -224,7 +224,7 @@ fn demote(table: Table, spec: &Spec, (a, b): (Option<usize>, usize)) -> String {
     )
 }
 
-/// Tables without the repo's DID are searched by their primary key. Its collation is the database's own, where a
+/// Most tables are searched by their primary key, which any database has. Its collation is the database's own, where a
 /// prefix is no range: the range is wide enough for any (collections here begin with `a` or `c`), and then checked.
 fn left_behind() -> String {
     let selects = Table::ALL.map(|table| {

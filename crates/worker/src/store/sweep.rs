@@ -65,7 +65,11 @@ impl Store {
             return Ok(Swept::default());
         }
         let next: Option<(String, String)> = sqlx::query_as(NEXT).fetch_optional(&mut *tx).await?;
-        let Some((did, through)) = next else { return Ok(Swept::default()) };
+        let Some((did, through)) = next else {
+            // Left to itself the rollback would come later, and the next sweep would still find the lock held.
+            tx.rollback().await?;
+            return Ok(Swept::default());
+        };
         let found = self.left_behind(&mut tx, &did, &through, limit).await?;
         let batch = batch(&did, &found);
         let written = self.write(&mut tx, worker, &batch).await?;

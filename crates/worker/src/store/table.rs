@@ -83,7 +83,7 @@ pub(crate) struct Spec {
     pub(crate) columns: &'static [(&'static str, Kind)],
     /// Whether it has `commit_time` and `commit_seq`, which then end `columns`.
     pub(crate) commit: bool,
-    /// The column with the DID of the repo; where there is none, the key says it.
+    /// The column with the DID of the repo, where an index surely begins with it; else rows are found by the key.
     pub(crate) owner: Option<&'static str>,
     /// The columns that are unique together: the second alone where the first is `None`.
     pub(crate) pair: Option<(Option<usize>, usize)>,
@@ -119,7 +119,6 @@ static THREAD_GATES: Spec = Spec {
         ("allow_list_uris", Json),
         ("created_at", Time),
     ],
-    owner: Some("owner_did"),
     ..PLAIN
 };
 static POST_GATES: Spec =
@@ -143,7 +142,6 @@ static POSTS: Spec = Spec {
         COMMIT[1],
     ],
     commit: true,
-    owner: Some("author_did"),
     counted: Some((4, Count::Replies)),
     field: Some("posts"),
     ..PLAIN
@@ -205,7 +203,6 @@ static LISTS: Spec = Spec {
         ("avatar_url", Text),
         ("created_at", Time),
     ],
-    owner: Some("creator_did"),
     ..PLAIN
 };
 static LIST_ITEMS: Spec = Spec {
@@ -232,7 +229,6 @@ static FEED_GENERATORS: Spec = Spec {
         ("avatar_url", Text),
         ("created_at", Time),
     ],
-    owner: Some("creator_did"),
     ..PLAIN
 };
 static STARTER_PACKS: Spec = Spec {
@@ -246,13 +242,11 @@ static STARTER_PACKS: Spec = Spec {
         ("feeds", Json),
         ("created_at", Time),
     ],
-    owner: Some("creator_did"),
     ..PLAIN
 };
 static LABELER_SERVICES: Spec = Spec {
     name: "labeler_services",
     columns: &[("cid", Text), ("creator_did", Text), ("policies", Json), ("created_at", Time)],
-    owner: Some("creator_did"),
     ..PLAIN
 };
 static LABELS: Spec = Spec {

@@ -81,6 +81,9 @@ impl Version {
     }
 
     /// Compares a change of this version with what stands.
+    ///
+    /// A fill takes only a place that is empty when it comes: refused, it is not remembered, should a deletion of the
+    /// account that lies before it come later and empty the place.
     pub(crate) fn against(&self, standing: &Self) -> Verdict {
         if let Some(Stamp::Filled(_)) = self.stamp {
             return Verdict::Older;

@@ -90,7 +90,7 @@ pub(crate) fn row<'a>(source: Source<'a, '_>) -> Result<Row<'a>, Misfit> {
         cells.push(Cell::Text(source.seq.map(|seq| Cow::Owned(seq.to_string()))));
     }
     debug_assert!(fits(table, &cells), "cells of {table:?} do not fit its columns");
-    Ok(Row { table, cells, derived })
+    Ok(Row { table, cells, derived: derived.map(Box::new) })
 }
 
 /// Makes the profile of a record at `app.bsky.actor.profile/self`.

@@ -18,8 +18,8 @@ fn source<'a>(collection: &'a str, record: &'a Value) -> Source<'a, 'a> {
 }
 
 /// Projects a record and returns its table and its row as JSON.
-fn projected(collection: &str, record: Value) -> Result<(Table, Value), Misfit> {
-    let row = row(source(collection, &record))?;
+fn projected(collection: &str, record: &Value) -> Result<(Table, Value), Misfit> {
+    let row = row(source(collection, record))?;
     assert!(fits(row.table, &row.cells), "{row:?}");
     Ok((row.table, serde_json::from_str(&row.to_json()).unwrap()))
 }
@@ -48,7 +48,7 @@ fn every_collection_fits_its_table() {
         ("com.example.any", json!({}), Table::GenericRecords),
     ];
     for (collection, record, table) in records {
-        assert_eq!(projected(collection, record).unwrap().0, table, "{collection}");
+        assert_eq!(projected(collection, &record).unwrap().0, table, "{collection}");
     }
 }
 
@@ -69,8 +69,8 @@ fn a_post_keeps_its_thread_its_quote_and_its_event_time() {
 
 #[test]
 fn a_thread_gate_says_whom_it_lets_in() {
-    let gate = |record| {
-        let (_, row) = projected("app.bsky.feed.threadgate", record).unwrap();
+    let gate = |record: Value| {
+        let (_, row) = projected("app.bsky.feed.threadgate", &record).unwrap();
         let of = |name: &str| row[name].as_bool().unwrap();
         ((of("allow_mentions"), of("allow_following"), of("allow_list_members")), row["allow_list_uris"].clone())
     };
@@ -97,7 +97,7 @@ fn a_profile_names_its_blobs_by_cid() {
 
 #[test]
 fn misfits_are_named() {
-    let said = |collection, record| projected(collection, record).unwrap_err().to_string();
+    let said = |collection: &str, record: Value| projected(collection, &record).unwrap_err().to_string();
     assert_eq!(said("app.bsky.feed.like", json!({"subject": {}})), "subject.uri is missing");
     assert_eq!(said("app.bsky.feed.like", json!({"subject": {"uri": "a\0"}})), "subject.uri holds a nul character");
     assert_eq!(said("app.bsky.feed.post", json!({"text": 5})), "text is missing");

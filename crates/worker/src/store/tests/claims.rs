@@ -1,5 +1,7 @@
 //! Order, deletes, accounts and counts.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::store::{ApplyError, DeadLetter};
 
@@ -306,14 +308,69 @@ async fn a_row_that_another_writer_commits_meanwhile_is_met_at_the_second_look()
     let entries = [live(1, A, vec![like("l", &p)])];
     let apply = db.store.apply("w1", &entries);
     let commit = async {
-        let waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        while db.rows(waits).await.is_empty() {
-            tokio::task::yield_now().await;
-        }
+        until_somebody_waits(&db).await;
         other.commit().await.unwrap();
     };
     let (applied, ()) = tokio::join!(apply, commit);
     applied.unwrap();
     assert_eq!(db.rows("SELECT commit_seq FROM likes").await, [json!({"commit_seq": "1"})]);
     assert_eq!(counts(&db, &p).await, None, "the like was the AppView's, and so is its count");
+}
+
+/// Waits until some backend of this database waits for a lock.
+async fn until_somebody_waits(db: &Db) {
+    let waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while db.rows(waits).await.is_empty() {
+        assert!(Instant::now() < deadline, "nobody waits for a lock");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_waits_for_the_create_that_is_under_way_in_its_repo() {
+    let db = Db::new().await;
+    db.apply(&[live(1, A, vec![])]).await;
+    let mut other = db.store.pool().begin().await.unwrap();
+    sqlx::raw_sql(
+        "SELECT did FROM penstock_repos WHERE did = 'did:plc:a' FOR NO KEY UPDATE;
+         INSERT INTO generic_records (uri, cid, author_did, record_type, record, created_at, commit_rev, entry_id)
+         VALUES ('at://did:plc:a/com.example.note/r', 'c', 'did:plc:a', 'com.example.note', '{}', now(),
+           '3000000000002', '0000000000002-000000')",
+    )
+    .execute(&mut *other)
+    .await
+    .unwrap();
+    let entries = [live(3, A, vec![delete(NOTE)])];
+    let commit = async {
+        until_somebody_waits(&db).await;
+        other.commit().await.unwrap();
+    };
+    let (applied, ()) = tokio::join!(db.store.apply("w1", &entries), commit);
+    applied.unwrap();
+    assert_eq!(db.rows("SELECT uri FROM generic_records").await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generator_waits_for_the_likes_that_are_under_way() {
+    let db = Db::new().await;
+    let mut other = db.store.pool().begin().await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO likes (uri, user_did, post_uri, created_at)
+         VALUES ('at://did:plc:b/l/1', 'did:plc:b', 'at://did:plc:a/app.bsky.feed.generator/g', now());
+         INSERT INTO post_aggregations (post_uri, like_count) VALUES ('at://did:plc:a/app.bsky.feed.generator/g', 1)",
+    )
+    .execute(&mut *other)
+    .await
+    .unwrap();
+    let generator = put("app.bsky.feed.generator/g", json!({"did": "did:web:g", "displayName": "G"}));
+    let entries = [live(3, A, vec![generator])];
+    let commit = async {
+        until_somebody_waits(&db).await;
+        other.commit().await.unwrap();
+    };
+    let (applied, ()) = tokio::join!(db.store.apply("w1", &entries), commit);
+    applied.unwrap();
+    assert_eq!(db.rows("SELECT like_count FROM feed_generators").await, [json!({"like_count": 1})]);
+    assert_eq!(db.rows("SELECT like_count FROM post_aggregations").await, [json!({"like_count": 1})]);
 }

@@ -166,12 +166,15 @@ fn fold(history: &[Entry]) -> BTreeMap<String, Repo> {
     repos
 }
 
+/// Who wants a place, the weakest first: live or filled, its order, its URI.
+type Wanting = (bool, u64, String);
+
 /// Says what the tables hold, as lines.
 fn expected(repos: &BTreeMap<String, Repo>) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     let mut counts: BTreeMap<String, [u64; 5]> = BTreeMap::new();
     let mut likes: HashMap<String, u64> = HashMap::new();
-    let mut places: BTreeMap<(String, String), Vec<(bool, u64, String, Value)>> = BTreeMap::new();
+    let mut places: BTreeMap<(String, String), Vec<Wanting>> = BTreeMap::new();
     for (did, repo) in repos {
         let handle = repo.handle.as_deref().unwrap_or("handle.invalid");
         let profile = repo.records.get(&("app.bsky.actor.profile".to_owned(), "self".to_owned()));
@@ -191,7 +194,7 @@ fn expected(repos: &BTreeMap<String, Repo>) -> BTreeSet<String> {
                     // The lowest URI is the greatest here.
                     let key = ("verification".to_owned(), value["subject"].as_str().unwrap().to_owned());
                     let turned: String = uri.bytes().map(|b| char::from(255 - b)).collect();
-                    places.entry(key).or_default().push((true, 0, turned, value.clone()));
+                    places.entry(key).or_default().push((true, 0, turned));
                     continue;
                 }
                 "post" => {
@@ -216,12 +219,12 @@ fn expected(repos: &BTreeMap<String, Repo>) -> BTreeSet<String> {
                 }
             };
             let key = (format!("{kind} {did}"), place);
-            places.entry(key).or_default().push((*live, *order, uri, value.clone()));
+            places.entry(key).or_default().push((*live, *order, uri));
         }
     }
     for ((kind, place), mut wanting) in places {
-        wanting.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
-        let (_, _, uri, _) = wanting.last().unwrap();
+        wanting.sort();
+        let (_, _, uri) = wanting.last().unwrap();
         let kind = kind.split(' ').next().unwrap();
         let uri = if kind == "verification" {
             uri.chars().map(|c| char::from(255 - u8::try_from(u32::from(c)).unwrap())).collect()

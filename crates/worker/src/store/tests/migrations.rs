@@ -167,3 +167,48 @@ async fn a_deleted_account_takes_the_rows_that_the_appview_wrote() {
     );
     assert_eq!(db.rows("SELECT id FROM sessions").await.len(), 1, "the users row stays, and what hangs on it");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_account_is_swept_whatever_the_collation() {
+    let url = penstock_local::testing::fresh_database().await.unwrap();
+    let (server, name) = url.rsplit_once('/').unwrap();
+    let first = Store::connect(&StoreSettings::new(&url)).await.unwrap();
+    for locale in ["en-US", "et", "sv", "en-US-u-ka-shifted"] {
+        let other = format!("{name}_{}", locale.to_lowercase().replace('-', "_"));
+        let create =
+            format!("CREATE DATABASE {other} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE '{locale}' LOCALE 'C'");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(first.pool()).await.unwrap();
+        let url = format!("{server}/{other}");
+        schema::migrate(&url).await.unwrap();
+        let db = Db { store: Store::connect(&StoreSettings::new(&url)).await.unwrap(), url };
+
+        let everything = |did: &str| {
+            let list = format!("at://{did}/app.bsky.graph.list/l");
+            let rkeys = ["A", "3mzzzzzzzzzzz", "self", "~", "z-_:.~z", "Z"];
+            let posts = rkeys.map(|rkey| post(rkey, "x"));
+            let items = rkeys.map(|rkey| {
+                put(
+                    &format!("app.bsky.graph.listitem/{rkey}"),
+                    json!({"list": list, "subject": format!("did:plc:{rkey}")}),
+                )
+            });
+            let label = put("com.atproto.label.label/l", json!({"uri": "at://x", "val": "v"}));
+            let gate = put("app.bsky.feed.postgate/Z", json!({}));
+            posts.into_iter().chain(items).chain([label, gate, put("zz.zz.zz/z", json!({}))]).collect::<Vec<_>>()
+        };
+        let dids = ["did:plc:ab", "did:plc:a", "did:plc:abc", "did:web:a.b", "did:web:a-b", "did:web:ab", "did:plc:zz"];
+        for did in dids {
+            db.apply(&[live(1, did, everything(did))]).await;
+        }
+        let tables = ["posts", "list_items", "labels", "generic_records", "post_gates AS t (uri)"];
+        for (gone, did) in dids.into_iter().enumerate() {
+            db.apply(&[deleted(2, did)]).await;
+            db.sweep().await;
+            for table in tables {
+                let left = db.rows(&format!("SELECT DISTINCT split_part(uri, '/', 3) AS did FROM {table}")).await;
+                assert_eq!(left.len(), dids.len() - gone - 1, "{locale}: {table} without {did}");
+                assert!(!left.contains(&json!({"did": did})), "{locale}: {table} still has {did}");
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 mod claims;
 mod converge;
+mod fixtures;
 mod migrations;
 mod pairs;
 
