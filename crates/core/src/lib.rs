@@ -1,5 +1,6 @@
 //! The contract: keys, groups, stream entries, event model and pipeline settings.
 
+pub mod backoff;
 pub mod data;
 pub mod dead_letter;
 pub mod dialect;

@@ -158,7 +158,9 @@ impl Intake<'_> {
                 self.loss("behind the gap a repo goes on from a revision that never came");
             }
         }
-        let live = live(&event, now).filter(|_| self.sampler.admit(tokio::time::Instant::now()));
+        // Only what is shown is put into words: at full speed that is one event in thirty.
+        let shown = event.head != Headline::Commit { first: None } && self.sampler.admit(tokio::time::Instant::now());
+        let live = if shown { live(&event, now) } else { None };
         let batch = self.batch.get_or_insert_with(|| Batch::new(received));
         batch.entry(event.kind, Bytes::from(event.data), event.seq);
         if let Some(live) = live {

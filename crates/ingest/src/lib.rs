@@ -7,7 +7,6 @@
 //! One process holds the lease and writes; any other stands by. Each batch is one script behind the fence of lease and
 //! cursor: after any doubt the connection is given up, the cursor read anew, and the relay asked from there.
 
-mod backoff;
 mod control;
 mod decode;
 mod error;
@@ -34,6 +33,7 @@ use std::time::Duration;
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
 use jiff::Timestamp;
+use penstock_core::backoff::Backoff;
 use penstock_core::redis::{self, RedisError};
 use penstock_core::settings::Settings;
 use penstock_telemetry::admin::{CheckHandle, Health};
@@ -48,7 +48,6 @@ use tracing::{error, info, warn};
 pub use error::IngestError;
 pub use events::Progress;
 
-use backoff::Backoff;
 use events::Telemetry;
 use intake::Memory;
 use lease::Lease;
@@ -59,6 +58,9 @@ use trim::Trimmer;
 
 /// How many batches of live events may wait to be shown.
 const LIVE_BATCHES: usize = 64;
+
+/// How often it is told that something is still not there.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// How long the last status and the lease's release may take.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -128,6 +130,7 @@ impl Ingest {
     /// Connects, however long it takes; what no waiting mends is an error.
     async fn connect(&self, cancel: &CancellationToken) -> Result<Option<Client>, IngestError> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut told: Option<Instant> = None;
         loop {
             let connected = async {
                 let client = redis::connect(&self.settings).await?;
@@ -143,9 +146,11 @@ impl Ingest {
                     return Err(IngestError::Redis { source });
                 }
                 Err(source) => {
-                    let reason = std::error::Error::source(&source).map(ToString::to_string);
-                    warn!(error = %source, reason, "redis is not there yet");
                     self.redis.failing(source.to_string());
+                    if told.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+                        told = Some(Instant::now());
+                        warn!(error = &source as &dyn std::error::Error, "redis is not there yet");
+                    }
                 }
             }
             tokio::select! {

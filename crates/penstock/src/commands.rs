@@ -14,17 +14,17 @@ use crate::cli::{Cli, Command};
 use crate::error::Error;
 
 /// Does what the command line says.
-pub(crate) fn run(cli: Cli) -> Result<(), Error> {
+pub(crate) fn run(cli: &Cli) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     runtime.block_on(async {
-        match cli.command {
-            Command::Ingest => service::ingest(settings::load(&cli)?).await,
-            Command::Worker => service::worker(settings::load(&cli)?).await,
-            Command::Dashboard => service::dashboard(settings::load(&cli)?).await,
-            Command::Migrate { recount } => migrate::run(&settings::load(&cli)?, recount).await,
-            Command::Run(ref args) => run::run(args, settings::layers(&cli)?).await,
-            Command::Replay(ref args) => replay::run(args, &settings::load(&cli)?).await,
-            Command::Healthcheck { address } => healthcheck::run(address, &settings::load(&cli)?).await,
+        match &cli.command {
+            Command::Ingest => Box::pin(service::ingest(settings::load(cli)?)).await,
+            Command::Worker => Box::pin(service::worker(settings::load(cli)?)).await,
+            Command::Dashboard => Box::pin(service::dashboard(settings::load(cli)?)).await,
+            Command::Migrate { recount } => migrate::run(&settings::load(cli)?, *recount).await,
+            Command::Run(args) => Box::pin(run::run(args, settings::layers(cli)?)).await,
+            Command::Replay(args) => replay::run(args, &settings::load(cli)?).await,
+            Command::Healthcheck { address } => healthcheck::run(*address, &settings::load(cli)?).await,
             Command::Settings => {
                 print!("{}", settings::catalog());
                 Ok(())

@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 
 use crate::batch::{field, order};
 use crate::consumer::{Burial, Delivery};
-use crate::retry::Backoff;
 use crate::store::DeadLetter;
 use crate::trouble::Action;
 use crate::work::{Abandoned, Work};
+use penstock_core::backoff::Backoff;
 
 /// The most bytes of the text that says why.
 const MAX_ERROR: usize = 1000;
@@ -120,7 +120,7 @@ async fn record(work: &Work, burial: &Burial<'_>) -> Result<(), Abandoned> {
         if work.note(Action::Keep, written).is_some() {
             return Ok(());
         }
-        work.pause(backoff.pause()).await?;
+        work.pause(backoff.fail()).await?;
     }
 }
 

@@ -16,7 +16,6 @@ mod held;
 mod housekeeping;
 mod progress;
 mod reader;
-mod retry;
 pub mod schema;
 mod settings;
 mod startup;

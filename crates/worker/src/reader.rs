@@ -8,9 +8,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::consumer::{Answer, Consumer, Delivery, is_group_gone};
 use crate::decode::{Decoding, decode, size};
-use crate::retry::Backoff;
 use crate::trouble::Action;
 use crate::work::Work;
+use penstock_core::backoff::Backoff;
 
 /// How many entries a read asks for, until their size is known.
 const FIRST_COUNT: usize = 64;
@@ -53,7 +53,7 @@ pub(crate) async fn read(
             answer => answer,
         };
         let Some(deliveries) = work.note(Action::Read, answer) else {
-            work.rest(backoff.pause()).await;
+            work.rest(backoff.fail()).await;
             continue;
         };
         backoff = Backoff::new(PAUSES.0, PAUSES.1);

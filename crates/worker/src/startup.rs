@@ -12,9 +12,9 @@ use tracing::{info, warn};
 
 use crate::consumer::Consumer;
 use crate::events::{Events, chain};
-use crate::retry::Backoff;
 use crate::store::{Store, StoreSettings};
 use crate::trouble::Trouble;
+use penstock_core::backoff::Backoff;
 
 /// The pauses between tries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -135,7 +135,7 @@ impl Waiting {
             warn!(action = self.action, error, "not possible yet, waiting");
         }
         check.failing(format!("cannot {} yet: {error}", self.action));
-        tokio::time::sleep(self.backoff.pause()).await;
+        tokio::time::sleep(self.backoff.fail()).await;
     }
 
     fn over(&mut self) {

@@ -11,11 +11,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::consumer::Delivery;
 use crate::dead_letters::bury_unread;
 use crate::events::chain;
-use crate::retry::Backoff;
 use crate::store::ApplyError;
 use crate::trouble::Action;
 use crate::work::{Abandoned, Work};
 use crate::writer::{Attempt, attempt, dissect, finish, pause_after};
+use penstock_core::backoff::Backoff;
 
 /// Tries suspects until there are no more, or it is too late; hands back those that are left when told to stop.
 pub(crate) async fn try_alone(work: Arc<Work>, mut suspects: UnboundedReceiver<Delivery>) {

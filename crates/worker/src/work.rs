@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::consumer::{Answer, Consumer};
 use crate::events::Events;
 use crate::held::Held;
-use crate::retry::Backoff;
 use crate::store::Store;
 use crate::trouble::{Action, Troubles};
+use penstock_core::backoff::Backoff;
 
 /// The pauses between tries of a Redis that fails.
 const REDIS_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
@@ -57,7 +57,7 @@ impl Work {
             if let Some(answer) = self.note(action, answer) {
                 return Ok(answer);
             }
-            self.pause(backoff.pause()).await?;
+            self.pause(backoff.fail()).await?;
         }
     }
 

@@ -13,10 +13,10 @@ use crate::bisect::Bisection;
 use crate::consumer::{Acknowledgement, Delivery};
 use crate::dead_letters::{Failure, bury, bury_unread};
 use crate::events::chain;
-use crate::retry::Backoff;
 use crate::store::{Applied, ApplyError, Rejected};
 use crate::trouble::Action;
 use crate::work::{Abandoned, Work};
+use penstock_core::backoff::Backoff;
 
 /// What becomes of one transaction.
 pub(crate) enum Attempt {
@@ -121,7 +121,7 @@ pub(crate) async fn attempt(work: &Work, entries: &[Entry]) -> Result<Attempt, A
 
 /// Draws the pause before the next try: short where the transaction only met another one.
 pub(crate) fn pause_after(error: &ApplyError, backoff: &mut Backoff) -> Duration {
-    if is_conflict(error) { backoff.short_pause() } else { backoff.pause() }
+    if is_conflict(error) { backoff.short_pause() } else { backoff.fail() }
 }
 
 fn is_conflict(error: &ApplyError) -> bool {
