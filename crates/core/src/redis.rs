@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use fred::clients::{Client, SubscriberClient};
 use fred::interfaces::ClientLike;
-use fred::types::config::{Config, ReconnectPolicy, UnresponsiveConfig};
-use fred::types::{Builder, CustomCommand, InfoKind};
+use fred::types::config::{Config, Options, ReconnectPolicy, UnresponsiveConfig};
+use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, InfoKind};
 use thiserror::Error;
 
 use crate::settings::Settings;
@@ -78,13 +78,14 @@ pub struct Memory {
 /// Connects a client for commands.
 ///
 /// A command whose reply is lost fails: nothing is ever sent twice without the caller's knowledge. Later commands wait
-/// for the connection to come back, up to the command timeout.
+/// for the connection to come back, up to the command timeout. In a Cluster a command that meets a slot on the move fails
+/// too, and the next one goes where the slot is.
 ///
 /// # Errors
 /// Nobody answers, the login fails, or the server is a replica.
 pub async fn connect(settings: &Settings) -> Result<Client, RedisError> {
     let client = builder(settings)?.build().map_err(|source| address(settings, source))?;
-    client.init().await.map_err(|source| RedisError::Connect { url: settings.redis_url.to_string(), source })?;
+    init(settings, &client).await?;
     if let Err(error) = refuse_replica(settings, &client).await {
         let _ = client.quit().await;
         return Err(error);
@@ -100,17 +101,19 @@ pub async fn connect_subscriber(settings: &Settings) -> Result<SubscriberClient,
     let mut builder = builder(settings)?;
     builder.with_performance_config(|performance| performance.broadcast_channel_capacity = MESSAGES_WAITING);
     let client = builder.build_subscriber_client().map_err(|source| address(settings, source))?;
-    client.init().await.map_err(|source| RedisError::Connect { url: settings.redis_url.to_string(), source })?;
+    init(settings, &client).await?;
     client.manage_subscriptions();
     Ok(client)
 }
 
-/// Asks how much memory is used.
+/// Asks the server that holds a key how much memory is used.
 ///
 /// # Errors
 /// The server does not answer.
-pub async fn memory(client: &Client) -> Result<Memory, fred::error::Error> {
-    let info: String = client.info(Some(InfoKind::Memory)).await?;
+pub async fn memory(client: &Client, key: &str) -> Result<Memory, fred::error::Error> {
+    // fred takes the argument of INFO for a key: in a Cluster it would ask whichever node that falls to.
+    let options = Options { cluster_hash: Some(ClusterHash::from(key)), ..Options::default() };
+    let info: String = client.with_options(&options).info(Some(InfoKind::Memory)).await?;
     let field = |name: &str| {
         info.lines()
             .find_map(|line| line.split_once(':').filter(|(key, _)| *key == name).map(|(_, value)| value.trim()))
@@ -129,8 +132,8 @@ pub async fn memory(client: &Client) -> Result<Memory, fred::error::Error> {
 /// The server does not answer, or its policy is not noeviction.
 pub async fn refuse_eviction(settings: &Settings, client: &Client) -> Result<(), RedisError> {
     let url = settings.redis_url.to_string();
-    let memory =
-        memory(client).await.map_err(|source| RedisError::Ask { url: url.clone(), what: "its memory", source })?;
+    let memory = memory(client, settings.keys.stream()).await;
+    let memory = memory.map_err(|source| RedisError::Ask { url: url.clone(), what: "its memory", source })?;
     if memory.policy == "noeviction" {
         return Ok(());
     }
@@ -150,6 +153,9 @@ fn builder(settings: &Settings) -> Result<Builder, RedisError> {
         .with_performance_config(|performance| performance.default_command_timeout = timeout)
         .with_connection_config(|connection| {
             connection.max_command_attempts = 1;
+            // A redirected command counts as another attempt. Were it let through, fred's task would end over an ASK; so it
+            // learns from a MOVED where the slot is, and the command fails.
+            connection.max_redirections = 0;
             connection.connection_timeout = timeout;
             connection.internal_command_timeout = timeout;
             connection.tcp.nodelay = Some(true);
@@ -160,6 +166,33 @@ fn builder(settings: &Settings) -> Result<Builder, RedisError> {
             };
         });
     Ok(builder)
+}
+
+async fn init<C: ClientLike + 'static>(settings: &Settings, client: &C) -> Result<(), RedisError> {
+    let url = settings.redis_url.to_string();
+    match client.init().await {
+        Ok(connection) => {
+            tokio::spawn(keep(url, client.clone(), connection));
+            Ok(())
+        }
+        Err(source) => Err(RedisError::Connect { url, source }),
+    }
+}
+
+/// Connects anew when the task behind a client ended by itself: all commands of the client would wait in vain for good.
+async fn keep<C: ClientLike>(url: String, client: C, mut connection: ConnectHandle) {
+    loop {
+        let error = match connection.await {
+            // Somebody quit, or the runtime ends.
+            Ok(Ok(())) => return,
+            Err(error) if error.is_cancelled() => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(redis = %url, error, "redis client ended by itself, connecting anew");
+        tokio::time::sleep(Duration::from_millis(RECONNECT_MS.1.into())).await;
+        connection = client.connect();
+    }
 }
 
 async fn refuse_replica(settings: &Settings, client: &Client) -> Result<(), RedisError> {

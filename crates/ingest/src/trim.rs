@@ -80,7 +80,7 @@ impl Trimmer {
         left_out.clone_from(&holding.left_out);
         self.trim(&holding).await?;
         let entries: u64 = self.client.xlen(stream).await?;
-        let memory = redis::memory(&self.client).await?;
+        let memory = redis::memory(&self.client, stream).await?;
         self.telemetry.fill(entries, holding.holding, holding.left_out.len());
         let fill = Fill { entries, cap: self.settings.redis.max_stream_len, used: memory.used, max: memory.max };
         let was_paused = *self.paused.borrow();

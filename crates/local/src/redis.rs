@@ -14,7 +14,7 @@ use crate::server::{Launch, Server};
 use crate::{LocalError, port, programs};
 
 /// How long loading the data may take.
-const READY: Duration = Duration::from_secs(30);
+pub(crate) const READY: Duration = Duration::from_secs(30);
 
 /// How long the last write to disk may take.
 const STOP: Duration = Duration::from_secs(10);
@@ -172,7 +172,7 @@ impl Redis {
 }
 
 /// Says whether the process `pid` answers on `port`, its data loaded: another process may have taken the port.
-async fn answers(port: u16, pid: u32) -> bool {
+pub(crate) async fn answers(port: u16, pid: u32) -> bool {
     let asked = timeout(ANSWER, ask(port)).await;
     // Where a password is needed, any answer has to do.
     matches!(asked, Ok(Ok(answer)) if answer.starts_with("-NOAUTH")
@@ -181,7 +181,9 @@ async fn answers(port: u16, pid: u32) -> bool {
 
 async fn ask(port: u16) -> io::Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-    stream.write_all(b"PING\r\nINFO server\r\nQUIT\r\n").await?;
+    stream.write_all(b"PING\r\nINFO server\r\n").await?;
+    // A Sentinel knows no QUIT.
+    stream.shutdown().await?;
     let mut answer = String::new();
     stream.take(64 * 1024).read_to_string(&mut answer).await?;
     Ok(answer)

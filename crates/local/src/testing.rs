@@ -10,6 +10,8 @@
 //! # }
 //! ```
 
+mod sentinel;
+
 use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
@@ -18,6 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::OnceCell;
 
 use crate::{LocalError, Postgres, PostgresOptions, Redis, RedisOptions};
+
+pub use sentinel::TestSentinel;
 
 /// A redis-server in a temporary folder, both gone when dropped.
 #[derive(Debug)]

@@ -107,7 +107,10 @@ async fn pipeline(
     parts.spawn(2, async move { Ok(dashboard.run(metrics, health, end).await?) });
     println!("relay      {}", settings.relay.urls.first().map(ToString::to_string).unwrap_or_default());
     println!("redis      {}", settings.redis_url);
-    println!("postgres   {}", servers.postgres.as_ref().map_or_else(|| shown(&settings), Postgres::url));
+    println!("postgres   {}", shown(&settings));
+    if servers.postgres.is_some() {
+        println!("           its password is in {}", args.data.join("postgres/password").display());
+    }
     println!("metrics    http://{admin}/metrics");
     println!("dashboard  http://{}", reachable(page));
     let mut tick = interval(Duration::from_secs(1));

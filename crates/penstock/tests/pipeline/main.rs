@@ -7,6 +7,8 @@ mod dialects;
 mod frames;
 mod http;
 mod model;
+mod redis_kinds;
 mod rig;
 mod shutdown;
+mod tls;
 mod whole;

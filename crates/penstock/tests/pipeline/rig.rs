@@ -38,9 +38,10 @@ pub(crate) struct Rig {
     pub(crate) client: Client,
     pub(crate) keys: Keys,
     pub(crate) pool: PgPool,
+    settings: Settings,
     environment: BTreeMap<String, String>,
     logs: TempFolder,
-    _redis: TestRedis,
+    _redis: Option<TestRedis>,
 }
 
 /// A process of the binary, killed when dropped.
@@ -103,25 +104,40 @@ impl Rig {
 
     /// Starts the servers.
     pub(crate) async fn without_tables() -> Self {
-        let (redis, database) = (TestRedis::start().await.unwrap(), fresh_database().await.unwrap());
-        let settings = Settings::load(&Layers::default().flag("redis.url", redis.url())).unwrap();
+        let redis = TestRedis::start().await.unwrap();
+        let rig = Self::over(&[("REDIS_URL", &redis.url())]).await;
+        Self { _redis: Some(redis), ..rig }
+    }
+
+    /// Uses the Redis that these variables name, for itself and for every process.
+    pub(crate) async fn over(redis: &[(&str, &str)]) -> Self {
+        let database = fresh_database().await.unwrap();
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let mut environment: BTreeMap<_, _> = redis.iter().map(owned).collect();
+        let settings = Settings::load(&Layers::default().environment(environment.clone())).unwrap();
         let client = penstock_core::redis::connect(&settings).await.unwrap();
-        let environment = [
-            ("REDIS_URL", redis.url()),
+        let others = [
             ("DATABASE_URL", database.clone()),
             ("ADMIN_ADDRESS", "127.0.0.1:0".to_owned()),
             ("DASHBOARD_ADDRESS", "127.0.0.1:0".to_owned()),
             ("PENSTOCK_TELEMETRY_LOG_FORMAT", "json".to_owned()),
             ("PENSTOCK_RELAY_START", "oldest".to_owned()),
         ];
+        environment.extend(others.map(|(name, value)| (name.to_owned(), value)));
         Self {
             client,
-            keys: settings.keys,
+            keys: settings.keys.clone(),
             pool: PgPool::connect(&database).await.unwrap(),
-            environment: environment.map(|(name, value)| (name.to_owned(), value)).into(),
+            settings,
+            environment,
             logs: TempFolder::new().unwrap(),
-            _redis: redis,
+            _redis: None,
         }
+    }
+
+    /// Connects the rig itself anew, after the servers changed their places.
+    pub(crate) async fn reconnect(&mut self) {
+        self.client = penstock_core::redis::connect(&self.settings).await.unwrap();
     }
 
     /// Sets a variable for every process that is started from here on.
@@ -319,16 +335,25 @@ impl Service {
     }
 
     async fn logged(&self, message: &str) -> SocketAddr {
+        self.line(message).await["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// The first line with this message, once it is there.
+    pub(crate) async fn line(&self, message: &str) -> Value {
         let message = format!("\"msg\":\"{message}\"");
-        let mut address = None;
+        let mut found = None;
         eventually(&message, async || {
-            let log = fs::read_to_string(&self.log).unwrap();
-            let line = log.lines().find(|line| line.contains(&message));
-            address = line.map(|line| serde_json::from_str::<Value>(line).unwrap()["address"].clone());
-            address.is_some()
+            let log = self.log();
+            found = log.lines().find(|line| line.contains(&message)).map(str::to_owned);
+            found.is_some()
         })
         .await;
-        address.unwrap().as_str().unwrap().parse().unwrap()
+        serde_json::from_str(&found.unwrap()).unwrap()
+    }
+
+    /// Everything that it has said.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
     }
 
     /// Sends SIGTERM to a service that still runs.
@@ -352,7 +377,7 @@ impl Service {
 
     /// The end of its log.
     fn said(&self) -> String {
-        let log = fs::read_to_string(&self.log).unwrap();
+        let log = self.log();
         let lines: Vec<_> = log.lines().rev().take(20).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }

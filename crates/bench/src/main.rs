@@ -1,0 +1,79 @@
+//! Measures what Penstock promises of speed and memory, each figure beside a limit or a peer in the same run.
+//!
+//! Everything measured is a real process: the release build of `penstock`, a redis-server without persistence, a
+//! PostgreSQL with fsync. It prints a table and leaves nothing behind.
+
+mod cli;
+mod entries;
+mod error;
+mod figures;
+mod host;
+mod process;
+mod relay;
+mod rows;
+mod table;
+
+use std::num::NonZeroU64;
+use std::process::ExitCode;
+
+use clap::Parser;
+use penstock_local::testing::TempFolder;
+use penstock_replay::Recording;
+
+use cli::{Cli, What};
+use error::Error;
+use rows::{Bench, ingest, latency, worker};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("penstock-bench: {}", with_causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Error> {
+    let recording = cli.recording.map_or_else(Recording::default, Recording::File);
+    if let (Some(address), Some(events)) = (cli.serve, cli.events) {
+        return relay::serve(address, recording, events.get()).await;
+    }
+    let here = std::env::current_exe().map_err(Error::io("find this program"))?;
+    let penstock = here.with_file_name("penstock");
+    if !penstock.is_file() {
+        return Err(Error::FindPenstock { path: penstock });
+    }
+    let bench = Bench {
+        penstock,
+        folder: TempFolder::new()?,
+        runs: cli.runs.get(),
+        events: cli.events.map(NonZeroU64::get),
+        recording,
+    };
+    let wanted = |what| cli.what.is_none_or(|wanted| wanted == what);
+    let before = host::load();
+    let mut lines = Vec::new();
+    if wanted(What::Ingest) {
+        lines.extend(ingest::measure(&bench).await?);
+    }
+    if wanted(What::Latency) {
+        lines.extend(latency::measure(&bench).await?);
+    }
+    if wanted(What::Worker) {
+        lines.extend(worker::measure(&bench).await?);
+    }
+    println!("{}\n\n{}", host::describe(bench.runs, &before), table::markdown(&lines));
+    Ok(())
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
+    text
+}
