@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 CARGO ?= cargo
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 
 # What `make run` reads: a live relay instead of the bundled recording, where the data lies, events a second.
 RELAY_URL ?=
@@ -19,7 +20,7 @@ tools: ## Installs what is missing, or says what to install
 
 run: tools ## Runs the whole pipeline on the bundled recording; RELAY_URL=wss://bsky.network for a live relay
 	$(CARGO) build --release -p penstock
-	@exec target/release/penstock run --data "$(DATA)" --rate "$(RATE)" $(if $(RELAY_URL),--relay "$(RELAY_URL)")
+	@exec $(RELEASE)/penstock run --data "$(DATA)" --rate "$(RATE)" $(if $(RELAY_URL),--relay "$(RELAY_URL)")
 
 test: tools ## Runs every test, on a Redis and a PostgreSQL of their own
 	$(CARGO) test --workspace
@@ -39,7 +40,7 @@ check-generated: ## Fails where a generated file is not what its source says
 
 bench: tools ## Measures the budgets, each beside its limit in the same run
 	$(CARGO) build --release -p penstock -p penstock-bench
-	@exec target/release/penstock-bench
+	@exec $(RELEASE)/penstock-bench
 
 image: ## Builds the container image
 	docker build --tag penstock:dev .

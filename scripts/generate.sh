@@ -6,14 +6,13 @@ cd "$(dirname "$0")/.."
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
 
-cargo build --quiet -p penstock
 {
   printf '# Settings\n\n'
   printf 'Made by `make generate` from the code; `penstock settings` prints the same table.\n\n'
   printf 'A flag `--set path=value` goes before the environment, the environment before the file of `--config`. In the\n'
   printf 'environment `PENSTOCK_…` goes before the older name. An empty variable counts as not set. Lists are separated by\n'
   printf 'commas. A value that is not allowed ends the process with exit code 64 before anything is bound or connected.\n\n'
-  target/debug/penstock settings
+  cargo run --quiet -p penstock -- settings
 } >"$made/settings.md"
 
 drift=0
