@@ -1,5 +1,6 @@
 //! Takes decoded items into batches, in order.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,7 +24,8 @@ const UNREADABLE: u32 = 3;
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     revs: Revs,
-    unreadable: Option<(Option<u64>, u32)>,
+    /// The last unreadable frame: behind which cursor, its hash, how many times.
+    unreadable: Option<(Option<u64>, u64, u32)>,
 }
 
 /// The items of one connection on their way into batches.
@@ -184,11 +186,14 @@ impl Intake<'_> {
         received: Instant,
     ) -> Result<(), Stop> {
         let cursor = self.seam.cursor();
+        let mut hasher = DefaultHasher::new();
+        frame.hash(&mut hasher);
+        let hash = hasher.finish();
         let times = match self.memory.unreadable {
-            Some((at, times)) if at == cursor => times + 1,
+            Some((at, same, times)) if (at, same) == (cursor, hash) => times + 1,
             _ => 1,
         };
-        self.memory.unreadable = Some((cursor, times));
+        self.memory.unreadable = Some((cursor, hash, times));
         let given_up = times >= UNREADABLE;
         self.telemetry.unreadable(error, cursor, times, given_up);
         if !given_up {

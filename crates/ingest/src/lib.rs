@@ -119,7 +119,7 @@ impl Ingest {
                     let _ = timeout(FAREWELL, lease.release()).await;
                     break;
                 }
-                Left::Lost => error!("another ingest took the lease, standing by"),
+                Left::Lost => error!("the lease is no longer ours: it ran out, or another ingest took it; standing by"),
             }
         }
         around.shutdown().await;

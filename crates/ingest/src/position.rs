@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use penstock_core::keys::Keys;
 use penstock_core::live::{Head, Source, state};
 use penstock_core::settings::Start;
-use penstock_core::stream::{Seq, field};
+use penstock_core::stream::{Seq, StreamId, field};
 use penstock_core::time;
 use tracing::warn;
 
@@ -75,8 +75,9 @@ impl Position {
         }
         if position.source.is_none() && position.cursor.is_some() {
             // The consumer before us wrote its cursor every few seconds, ahead of its entries.
-            if let Some(newest) = newest_seq(client, keys).await? {
-                position.cursor = Some(newest);
+            if let Some((seq, written)) = newest_seq(client, keys).await? {
+                position.cursor = Some(seq);
+                position.event_time = position.event_time.or(written);
             }
         }
         Ok(position)
@@ -141,12 +142,15 @@ fn read_cursor(text: &str) -> Option<u64> {
     }
 }
 
-async fn newest_seq(client: &Client, keys: &Keys) -> Result<Option<u64>, Error> {
+/// Finds the newest sequence number in the stream, and when its entry was written.
+async fn newest_seq(client: &Client, keys: &Keys) -> Result<Option<(u64, Option<Timestamp>)>, Error> {
     type Entry = (String, HashMap<String, Option<fred::bytes::Bytes>>);
     let newest: Vec<Entry> = client.xrevrange(keys.stream(), "+", "-", Some(NEWEST)).await?;
-    Ok(newest.iter().find_map(|(_, fields)| {
+    Ok(newest.iter().find_map(|(id, fields)| {
         let seq = fields.get(field::SEQ)?.as_ref()?;
-        str::from_utf8(seq).ok()?.parse::<Seq>().ok().map(Seq::get)
+        let seq = str::from_utf8(seq).ok()?.parse::<Seq>().ok()?;
+        let written = id.parse::<StreamId>().ok().and_then(|id| i64::try_from(id.ms).ok());
+        Some((seq.get(), written.and_then(|ms| Timestamp::from_millisecond(ms).ok())))
     }))
 }
 

@@ -93,6 +93,8 @@ impl Seam {
             Some(cursor) if seq + 1 == cursor => return Verdict::Repeat,
             Some(_) => match (believable, self.event_time) {
                 (Some(time), Some(before)) if time > before => return Verdict::Reset,
+                // Nothing says how old the cursor is: skipping everything for good would be worse than reading it again.
+                (Some(_), None) => return Verdict::Reset,
                 _ => return Verdict::Repeat,
             },
         };
@@ -173,6 +175,12 @@ mod tests {
     fn a_repeat_from_the_far_future_is_no_reset() {
         let mut seam = Seam::after(Some(1000), at(1_000_000));
         assert_eq!(seam.judge(5, at(9_000_000), now()), Verdict::Repeat);
+    }
+
+    #[test]
+    fn a_cursor_of_unknown_age_does_not_skip_everything() {
+        let mut seam = Seam::after(Some(1000), None);
+        assert_eq!(seam.judge(5, at(100), now()), Verdict::Reset);
     }
 
     #[test]

@@ -31,6 +31,9 @@ const CHUNKS: usize = 64;
 /// How long what was received may take to be written when ingest is to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How long answers on their way may still take when a connection ends.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// What a connection is made and read with; lives as long as the lease.
 pub(crate) struct Session {
     /// All settings.
@@ -101,7 +104,12 @@ struct Open {
 impl Session {
     /// Reads one connection until something ends it. Whatever it wrote, the next one finds in Redis.
     pub(crate) async fn run(&mut self, relay: &RelayUrl, anew: bool, cancel: &CancellationToken) -> Outcome {
-        let position = match Position::load(&self.client, &self.settings.keys).await {
+        let loaded = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Outcome::Asked,
+            loaded = Position::load(&self.client, &self.settings.keys) => loaded,
+        };
+        let position = match loaded {
             Ok(position) => position,
             Err(error) => return Outcome::Redis { reason: "position", detail: error.to_string() },
         };
@@ -246,7 +254,8 @@ impl Session {
         drop(intake);
         open.stop_reading.cancel();
         drop(open.queue);
-        open.publisher.settle().await;
+        // Late answers change nothing: the fence decides, and the position is read anew.
+        let _ = timeout(SETTLE, open.publisher.settle()).await;
         match outcome {
             Outcome::Relay { .. } if cancel.is_cancelled() => Outcome::Asked,
             outcome => outcome,

@@ -72,13 +72,19 @@ impl Trimmer {
     ) -> Result<(), Error> {
         let ingest = &self.settings.ingest;
         let stream = self.settings.keys.stream();
-        let groups = self.groups().await?;
-        let holding = seen.decide(&groups, self.settings.keys.group(), Instant::now(), ingest.foreign_group_hold);
-        for group in holding.left_out.iter().filter(|group| !left_out.contains(group)) {
-            self.telemetry.left_out(group);
-        }
-        left_out.clone_from(&holding.left_out);
-        self.trim(&holding).await?;
+        let trimming = async {
+            let groups = self.groups().await?;
+            let holding = seen.decide(&groups, self.settings.keys.group(), Instant::now(), ingest.foreign_group_hold);
+            for group in holding.left_out.iter().filter(|group| !left_out.contains(group)) {
+                self.telemetry.left_out(group);
+            }
+            left_out.clone_from(&holding.left_out);
+            self.trim(&holding).await?;
+            Ok::<_, Error>(holding)
+        };
+        // Whatever keeps the stream from being trimmed, its fill is looked at: it is what reading pauses on.
+        let trimmed = trimming.await;
+        let holding = trimmed.as_ref().cloned().unwrap_or_default();
         let entries: u64 = self.client.xlen(stream).await?;
         let memory = redis::memory(&self.client, stream).await?;
         self.telemetry.fill(entries, holding.holding, holding.left_out.len());
@@ -94,7 +100,7 @@ impl Trimmer {
             let _: () = self.client.hset(self.settings.keys.ingest_state(), (state::PAUSED, value)).await?;
             *told = Some(paused);
         }
-        Ok(())
+        trimmed.map(drop)
     }
 
     async fn trim(&self, holding: &Holding) -> Result<(), Error> {

@@ -111,6 +111,12 @@ impl Layers {
         file.or_else(|| self.below.get(path).map(|value| (value.as_str(), Origin::Default)))
     }
 
+    /// Says whether somebody set a setting, whatever to.
+    #[must_use]
+    pub fn sets(&self, path: &str, older_name: Option<&str>) -> bool {
+        self.find(path, older_name).is_some_and(|(_, origin)| origin != Origin::Default)
+    }
+
     /// Lists what the file and the flags name, to be held against what there is.
     pub(super) fn named(&self) -> impl Iterator<Item = (&str, Origin)> {
         let file = self.file.keys().map(|path| (path.as_str(), Origin::File(self.file_name.clone())));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use penstock_core::redis;
-use penstock_core::settings::{Layers, RelayUrl, Settings};
+use penstock_core::settings::{Layers, Settings};
 use penstock_ingest::Ingest;
 use penstock_local::{Persistence, Postgres, PostgresOptions, Redis, RedisOptions};
 use penstock_telemetry::admin::{self, Health};
@@ -57,7 +57,7 @@ pub(super) async fn run(args: &Run, layers: Layers) -> Result<(), Error> {
         () = cancel.cancelled() => Ok(None),
     };
     let ended = match started {
-        Ok(Some(layers)) => pipeline(args, layers, &given, &servers, &cancel).await,
+        Ok(Some(layers)) => pipeline(args, layers, &servers, &cancel).await,
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
@@ -66,18 +66,12 @@ pub(super) async fn run(args: &Run, layers: Layers) -> Result<(), Error> {
 }
 
 /// Runs the parts until a signal, or until one of them ends.
-async fn pipeline(
-    args: &Run,
-    layers: Layers,
-    given: &Settings,
-    servers: &Servers,
-    cancel: &CancellationToken,
-) -> Result<(), Error> {
+async fn pipeline(args: &Run, layers: Layers, servers: &Servers, cancel: &CancellationToken) -> Result<(), Error> {
     let settings = Settings::load(&layers).map_err(Error::Settings)?;
     if let Some(url) = &settings.postgres.url {
         penstock_worker::migrate(url.expose()).await?;
     }
-    let relay_given = args.relay.is_some() || given.relay.urls != default_relays()?;
+    let relay_given = layers.sets("relay.urls", Some("RELAY_URL"));
     let mut parts = Parts::new();
     let layers = if relay_given {
         layers
@@ -245,10 +239,6 @@ fn dashboard_address() -> SocketAddr {
     let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, DASHBOARD_PORT));
     let free = std::net::TcpListener::bind(usual).is_ok();
     if free { usual } else { SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }
-}
-
-fn default_relays() -> Result<Vec<RelayUrl>, Error> {
-    Ok(Settings::load(&Layers::default()).map_err(Error::Settings)?.relay.urls)
 }
 
 fn shown(settings: &Settings) -> String {
