@@ -41,9 +41,11 @@ impl TestSentinel {
     async fn start_on(port: u16, name: &str, primary: u16) -> Result<Self, LocalError> {
         let folder = TempFolder::new()?;
         let config = folder.path().join("sentinel.conf");
+        // It fails over when it is told to. By itself, on a machine that stalls for a second, it would promote a replica in
+        // the middle of its synchronisation, which is empty.
         let text = format!(
             "bind 127.0.0.1\nport {port}\nsentinel monitor {name} 127.0.0.1 {primary} 1\n\
-             sentinel down-after-milliseconds {name} 1000\nsentinel failover-timeout {name} 10000\n"
+             sentinel down-after-milliseconds {name} 60000\nsentinel failover-timeout {name} 10000\n"
         );
         fs::write(&config, text).map_err(LocalError::prepare(&config))?;
         let launch = Launch {

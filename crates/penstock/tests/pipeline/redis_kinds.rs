@@ -81,7 +81,7 @@ async fn a_cluster_carries_everything_while_the_pipelines_slot_moves_to_another_
     let url = format!("redis-cluster://127.0.0.1:{}", first.port());
     let mut rig = Rig::over(&[("REDIS_URL", &url), ("PENSTOCK_REDIS_KEY_PREFIX", prefix)]).await;
     rig.migrate().await;
-    let (relay, recording) = paced_relay(2_400).await;
+    let (relay, recording) = paced_relay(4_000).await;
     let fleet = Fleet::start(&rig, &relay).await;
     told(first.port(), "CONFIG SET maxmemory-policy noeviction").await;
     move_slot(slot, &second, &first).await;
@@ -114,12 +114,17 @@ async fn a_sentinels_failover_on_the_way_loses_and_doubles_nothing() {
     let url = format!("redis-sentinel://127.0.0.1:{}?sentinelServiceName=main", sentinel.port());
     let mut rig = Rig::over(&[("REDIS_URL", &url), ("PENSTOCK_WORKER_CLAIM_TIME", "500ms")]).await;
     rig.migrate().await;
-    let (relay, recording) = paced_relay(2_400).await;
+    let (relay, recording) = paced_relay(4_000).await;
 
     rig.set("REDIS_URL", &replica.url());
     refused_by_redis(&rig, &relay, "is a read-only replica").await;
     rig.set("REDIS_URL", &url);
     let fleet = Fleet::start(&rig, &relay).await;
+    eventually("the replica has what the primary has", async || {
+        let groups = ask(replica.port(), &format!("XINFO GROUPS {}", rig.keys.stream())).await;
+        ask(replica.port(), &format!("EXISTS {}", rig.keys.cursor())).await == ":1" && !groups.starts_with('-')
+    })
+    .await;
     eventually("the sentinel fails over", async || {
         ask(sentinel.port(), "SENTINEL FAILOVER main").await.starts_with("+OK")
     })
