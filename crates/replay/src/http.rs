@@ -73,6 +73,11 @@ pub(crate) fn bad_request(message: &str) -> Vec<u8> {
     answer("400 Bad Request", &refusal(message))
 }
 
+/// The answer of a relay that takes nobody.
+pub(crate) fn unavailable() -> Vec<u8> {
+    answer("503 Service Unavailable", r#"{"error":"Unavailable","message":"try again later"}"#)
+}
+
 fn refusal(message: &str) -> String {
     format!(r#"{{"error":"InvalidRequest","message":"{message}"}}"#)
 }

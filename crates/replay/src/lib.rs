@@ -8,18 +8,22 @@
 //! blobs, map keys, and **commit signatures, which are therefore invalid in every rewritten commit**: the keys are the
 //! recording's authors'.
 //!
-//! [`bind`] opens a relay, [`frames`] gives the very frames it serves to whoever wants to compute what must come of them.
+//! [`bind`] opens a relay, [`frames`] gives the very frames it serves to whoever wants to compute what must come of them, and
+//! [`Handle::inject`] makes it misbehave as real relays do.
 
 mod cbor;
 mod client;
 mod edition;
 mod error;
+mod faults;
+mod host;
 mod http;
 mod outbox;
 mod parse;
 mod recording;
 mod relay;
 mod settings;
+mod skips;
 mod stock;
 mod template;
 mod timeline;
@@ -27,6 +31,7 @@ mod value;
 mod websocket;
 
 pub use error::{Error, Malformed};
+pub use faults::Fault;
 pub use recording::BUNDLED;
 pub use relay::{Handle, Relay, bind};
 pub use settings::{BadCursor, FutureCursor, Rate, Recording, Settings};

@@ -43,13 +43,29 @@ impl Outbox {
     }
 
     /// Ends the run at the frame that is being written and says a message behind it. Returns the position of the first frame
-    /// that was cut off, if a run was loaded.
+    /// that was cut off, if any was.
     pub(crate) fn say(&mut self, message: &[u8]) -> Option<u64> {
         self.own.extend_from_slice(message);
-        let chunk = self.chunk.as_ref()?;
-        let position = chunk.position(self.at);
-        self.end = chunk.offset(position).min(self.end);
-        Some(position)
+        let position = self.written()?;
+        let end = self.chunk.as_ref()?.offset(position);
+        (end < self.end).then(|| {
+            self.end = end;
+            position
+        })
+    }
+
+    /// Ends everything in the middle of a frame: the one being written, else the next one, else one that does not exist.
+    /// Returns how many of the frames loaded are not sent whole.
+    pub(crate) fn tear(&mut self) -> u64 {
+        let Some((next, chunk)) = self.written().zip(self.chunk.as_ref()) else {
+            self.own.extend_from_slice(&TORN);
+            return 0;
+        };
+        let torn = if chunk.offset(next) > self.at { next - 1 } else { next };
+        let unsent = chunk.position(self.end) - torn;
+        self.end = self.at + (chunk.offset(torn + 1) - self.at) / 2;
+        self.own.clear();
+        unsent
     }
 
     /// The chunk a run was last taken from.
@@ -57,8 +73,11 @@ impl Outbox {
         self.chunk.as_ref()
     }
 
-    /// The position of the first frame of which nothing was written, if a run was loaded.
+    /// The position of the first frame of which nothing was written, while a run is on its way.
     pub(crate) fn written(&self) -> Option<u64> {
-        self.chunk.as_ref().map(|chunk| chunk.position(self.at))
+        self.chunk.as_ref().filter(|_| self.at < self.end).map(|chunk| chunk.position(self.at))
     }
 }
+
+/// The beginning of a binary message of 126 bytes.
+const TORN: [u8; 6] = [0x82, 126, 0, 126, 0xa2, 0x61];

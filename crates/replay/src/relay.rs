@@ -1,22 +1,22 @@
 //! The relay: one listener, a task a client, and a clock for all.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
 use crate::client;
-use crate::edition::Chunk;
 use crate::error::Error;
+use crate::faults::{Desk, Fault, Order, end_of};
+use crate::host::Host;
 use crate::settings::Settings;
-use crate::stock::Stock;
-use crate::timeline::Clock;
 
 /// Time the clients have to end once the relay is cancelled.
 const SHUTDOWN: Duration = Duration::from_secs(6);
@@ -43,27 +43,25 @@ pub async fn bind(settings: Settings) -> Result<Relay, Error> {
     let bound = |source| Error::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(bound)?;
     let address = listener.local_addr().map_err(bound)?;
-    let prepare = move || Ok((Arc::new(Stock::new(&settings)?), settings));
-    let (stock, settings) = spawn_blocking(prepare).await.map_err(|source| Error::Prepare { source })??;
+    let host = host(settings).await?;
     let stop = CancellationToken::new();
     let preparing = spawn_blocking({
-        let (stock, stop) = (Arc::clone(&stock), stop.clone());
+        let (stock, stop) = (Arc::clone(&host.stock), stop.clone());
         move || {
             for number in (0..stock.ahead()).take_while(|_| !stop.is_cancelled()) {
                 stock.make(number);
             }
         }
     });
-    let shared = Arc::new(Shared {
-        clock: Clock::new(settings.rate, settings.backlog, settings.total),
-        settings,
-        stock,
-        started: OnceLock::new(),
-        taken: AtomicU64::new(0),
-        served: AtomicU64::new(0),
-        clients: AtomicUsize::new(0),
-    });
+    let shared =
+        Arc::new(Shared { desk: Mutex::new(Desk::new(host)), served: AtomicU64::new(0), clients: AtomicUsize::new(0) });
     Ok(Relay { listener, address, shared, preparing: Some(preparing), _stop: stop.drop_guard() })
+}
+
+/// Reads the recording away from the sockets.
+async fn host(settings: Settings) -> Result<Arc<Host>, Error> {
+    let host = spawn_blocking(move || Host::new(settings)).await.map_err(|source| Error::Prepare { source })??;
+    Ok(Arc::new(host))
 }
 
 impl Relay {
@@ -74,10 +72,10 @@ impl Relay {
 
     /// The seq of the newest live event; see [`Handle::head`].
     pub fn head(&self) -> u64 {
-        self.shared.head()
+        self.shared.desk().host.head()
     }
 
-    /// A handle that tells of the relay while it runs.
+    /// A handle that tells of the relay while it runs, and makes it misbehave.
     pub fn handle(&self) -> Handle {
         Handle { shared: Arc::clone(&self.shared) }
     }
@@ -99,7 +97,7 @@ impl Relay {
     /// # Errors
     /// None at present: a client's failure is its own.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), Error> {
-        self.shared.started.get_or_init(Instant::now);
+        self.shared.desk().host.start();
         info!(address = %self.address, "relay serves");
         let mut clients = JoinSet::new();
         loop {
@@ -138,17 +136,17 @@ impl Relay {
     }
 }
 
-/// Tells of a relay while it runs.
+/// Tells of a relay while it runs, and makes it misbehave.
 #[derive(Clone, Debug)]
 pub struct Handle {
     shared: Arc<Shared>,
 }
 
 impl Handle {
-    /// The seq of the newest live event; one below the first event's where there is none yet. Where the relay is endless and
-    /// unlimited, the newest that any client took.
+    /// The seq of the newest live event, skipped or not; one below the first event's where there is none yet. Where the relay is
+    /// endless and unlimited, the newest that any client took.
     pub fn head(&self) -> u64 {
-        self.shared.head()
+        self.shared.desk().host.head()
     }
 
     /// The number of open connections.
@@ -160,50 +158,55 @@ impl Handle {
     pub fn served(&self) -> u64 {
         self.shared.served.load(Ordering::Relaxed)
     }
+
+    /// Makes the relay misbehave once, for every client. Returns the number of connections that are told; none of a [`Fault::Skip`].
+    ///
+    /// A fault meets the connections that are open; [`Fault::Stall`], [`Fault::Freeze`] and [`Fault::Refuse`] also those made until
+    /// it ends. What is injected during a freeze is met after it; garbage and repeats injected during a stall too.
+    ///
+    /// # Errors
+    /// A restart's, where a setting is out of range or the recording cannot be read or served; then nothing has changed.
+    pub async fn inject(&self, fault: Fault) -> Result<usize, Error> {
+        let desk = || self.shared.desk();
+        Ok(match fault {
+            Fault::Close => desk().tell(Order::Close),
+            Fault::Cut => desk().tell(Order::Cut),
+            Fault::Stall(time) => desk().stall(end_of(time)),
+            Fault::Freeze(time) => desk().freeze(end_of(time)),
+            Fault::Garbage => desk().tell(Order::Garbage),
+            Fault::ErrorFrame => desk().tell(Order::TooSlow),
+            Fault::Repeat(n) => desk().tell(Order::Repeat(n)),
+            Fault::Skip(n) => {
+                desk().host.skip(n);
+                0
+            }
+            Fault::Refuse(time) => desk().refuse(end_of(time)),
+            Fault::Restart(settings) => {
+                let host = host(*settings).await?;
+                desk().restart(host)
+            }
+        })
+    }
+
+    /// The seqs that [`Fault::Skip`] left out, in order; those of a timeline that a [`Fault::Restart`] ended are forgotten.
+    pub fn skipped(&self) -> Vec<RangeInclusive<u64>> {
+        self.shared.desk().host.skipped()
+    }
 }
 
 /// Holds what all clients of a relay share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) settings: Settings,
-    pub(crate) stock: Arc<Stock>,
-    pub(crate) clock: Clock,
-    started: OnceLock<Instant>,
-    /// One past the furthest position that any client took.
-    pub(crate) taken: AtomicU64,
+    desk: Mutex<Desk>,
     /// Events handed to clients.
     pub(crate) served: AtomicU64,
     clients: AtomicUsize,
 }
 
 impl Shared {
-    /// How many events a client may take.
-    pub(crate) fn available(&self) -> u64 {
-        self.clock.available(self.elapsed())
-    }
-
-    /// How many events are live.
-    pub(crate) fn live(&self) -> u64 {
-        self.clock.live(self.elapsed(), self.taken.load(Ordering::Relaxed))
-    }
-
-    /// When the event at this position will be live, if it is not and ever will be.
-    pub(crate) fn due(&self, position: u64) -> Option<Instant> {
-        Some(*self.started.get()? + self.clock.due(position)?)
-    }
-
-    /// Makes a chunk away from the sockets.
-    pub(crate) fn make(&self, number: u64) -> JoinHandle<Arc<Chunk>> {
-        let stock = Arc::clone(&self.stock);
-        spawn_blocking(move || stock.make(number))
-    }
-
-    fn head(&self) -> u64 {
-        self.stock.timeline().newest(self.live())
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.started.get().map_or(Duration::ZERO, Instant::elapsed)
+    /// The desk; not to be held for long.
+    pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -103,3 +103,15 @@ impl Default for Settings {
         }
     }
 }
+
+impl Settings {
+    /// Turns these into the settings of the same host after it lost its sequence, for [`Fault::Restart`](crate::Fault::Restart): its
+    /// events begin at `start_seq` and `start_time`, and a cursor from before gets live events without a word.
+    ///
+    /// Such a cursor hears something only where events become live: at an unlimited rate with a `total` nothing ever does.
+    #[must_use]
+    pub fn restarted(self, start_seq: u64, start_time: Timestamp) -> Self {
+        let (start_seq, start_time) = (Some(start_seq), Some(start_time));
+        Self { start_seq, start_time, future_cursor: FutureCursor::SilentLive, ..self }
+    }
+}

@@ -4,5 +4,6 @@
 
 mod checker;
 mod client;
+mod faults;
 mod frames;
 mod manners;
