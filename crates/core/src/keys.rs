@@ -202,6 +202,12 @@ impl Keys {
         format!("{}firehose:activity:{minute}", self.prefix)
     }
 
+    /// String, `PX` the claim time: which process last showed that it lives under a consumer's name.
+    #[must_use]
+    pub fn consumer_alive(&self, consumer: &str) -> String {
+        format!("{}firehose:consumer:{consumer}:alive", self.prefix)
+    }
+
     /// List: the messages that a worker took and has not yet committed.
     #[must_use]
     pub fn messages_taken(&self, worker: &str) -> String {
@@ -238,6 +244,7 @@ mod tests {
         let keys = Keys::default();
         let mut pinned: Vec<_> = keys.all().into_iter().map(|(name, key)| format!("{name} {key}")).collect();
         pinned.push(format!("activity {}", keys.activity(29_000_000)));
+        pinned.push(format!("consumer_alive {}", keys.consumer_alive("w-0")));
         pinned.push(format!("messages_taken {}", keys.messages_taken("w-0")));
         pinned.push(format!("messages_taken_alive {}", keys.messages_taken_alive("w-0")));
         pinned.push(format!("foreign_group {FOREIGN_GROUP}"));

@@ -1,4 +1,4 @@
-//! The shapes of the small keys: connection status, broadcast events, cursor source, ingest state.
+//! The shapes of the small keys: connection status, broadcast events, cursor source, pipeline claim, ingest state.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,15 @@ pub struct Source {
     /// The ID of the first entry that came from there; empty until there is one.
     #[serde(rename = "firstId")]
     pub first_id: String,
+}
+
+/// The value of the pipeline key: who owns everything under the prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The pipeline's name, `namespace/name` in a cluster.
+    pub pipeline: String,
+    /// The random name that its database got when it was migrated first.
+    pub incarnation: String,
 }
 
 /// The head of a standby host at one moment: where a failover would begin there.
@@ -172,6 +181,8 @@ mod tests {
         );
         let source = Source { host: "bsky.network".into(), first_id: "1-0".into() };
         assert_eq!(serde_json::to_string(&source).unwrap(), r#"{"host":"bsky.network","firstId":"1-0"}"#);
+        let claim = Claim { pipeline: "ns/name".into(), incarnation: "i".into() };
+        assert_eq!(serde_json::to_string(&claim).unwrap(), r#"{"pipeline":"ns/name","incarnation":"i"}"#);
         assert_eq!(state::standby("a.test:80"), "standby:a.test:80");
         let state = [state::EVENT_TIME, state::PAUSED, state::GAPS, state::RESETS, state::DATA_LOSS];
         assert_eq!(state, ["eventTime", "paused", "gaps", "resets", "dataLoss"]);

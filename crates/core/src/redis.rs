@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fred::clients::{Client, SubscriberClient};
+use fred::error::ErrorKind;
 use fred::interfaces::ClientLike;
 use fred::types::config::{Config, Options, ReconnectPolicy, UnresponsiveConfig};
 use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, InfoKind};
@@ -85,7 +86,7 @@ pub struct Memory {
 /// Nobody answers, the login fails, or the server is a replica.
 pub async fn connect(settings: &Settings) -> Result<Client, RedisError> {
     let client = builder(settings)?.build().map_err(|source| address(settings, source))?;
-    init(settings, &client).await?;
+    init(settings, &client, Some(settings.redis.command_timeout)).await?;
     if let Err(error) = refuse_replica(settings, &client).await {
         let _ = client.quit().await;
         return Err(error);
@@ -101,7 +102,8 @@ pub async fn connect_subscriber(settings: &Settings) -> Result<SubscriberClient,
     let mut builder = builder(settings)?;
     builder.with_performance_config(|performance| performance.broadcast_channel_capacity = MESSAGES_WAITING);
     let client = builder.build_subscriber_client().map_err(|source| address(settings, source))?;
-    init(settings, &client).await?;
+    // A subscription says nothing for as long as there is nothing to say, and cannot be asked.
+    init(settings, &client, None).await?;
     client.manage_subscriptions();
     Ok(client)
 }
@@ -168,11 +170,16 @@ fn builder(settings: &Settings) -> Result<Builder, RedisError> {
     Ok(builder)
 }
 
-async fn init<C: ClientLike + 'static>(settings: &Settings, client: &C) -> Result<(), RedisError> {
+/// Connects; a client that answers pings is given up after so long without an answer.
+async fn init<C: ClientLike + 'static>(
+    settings: &Settings,
+    client: &C,
+    patience: Option<Duration>,
+) -> Result<(), RedisError> {
     let url = settings.redis_url.to_string();
     match client.init().await {
         Ok(connection) => {
-            tokio::spawn(keep(url, client.clone(), connection));
+            tokio::spawn(keep(url, client.clone(), connection, patience));
             Ok(())
         }
         Err(source) => Err(RedisError::Connect { url, source }),
@@ -180,9 +187,19 @@ async fn init<C: ClientLike + 'static>(settings: &Settings, client: &C) -> Resul
 }
 
 /// Connects anew when the task behind a client ended by itself: all commands of the client would wait in vain for good.
-async fn keep<C: ClientLike>(url: String, client: C, mut connection: ConnectHandle) {
+async fn keep<C: ClientLike>(url: String, client: C, mut connection: ConnectHandle, patience: Option<Duration>) {
     loop {
-        let error = match connection.await {
+        let watch = async {
+            match patience {
+                Some(patience) => give_up_dead(&url, &client, patience).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = watch => return,
+        };
+        let error = match ended {
             // Somebody quit, or the runtime ends.
             Ok(Ok(())) => return,
             Err(error) if error.is_cancelled() => return,
@@ -192,6 +209,21 @@ async fn keep<C: ClientLike>(url: String, client: C, mut connection: ConnectHand
         tracing::warn!(redis = %url, error, "redis client ended by itself, connecting anew");
         tokio::time::sleep(Duration::from_millis(RECONNECT_MS.1.into())).await;
         connection = client.connect();
+    }
+}
+
+/// Connects anew whenever nothing comes back any more: fred itself gives a connection up only when nothing was written to
+/// it for as long either, and there is always something to write.
+async fn give_up_dead<C: ClientLike>(url: &str, client: &C, patience: Duration) {
+    loop {
+        tokio::time::sleep(patience / 2).await;
+        let was_connected = client.is_connected();
+        let answer: Result<(), _> = client.ping(None).await;
+        let silent = answer.is_err_and(|error| *error.kind() == ErrorKind::Timeout);
+        if silent && was_connected && client.is_connected() {
+            tracing::warn!(redis = %url, ?patience, "nothing comes back from redis, connecting anew");
+            let _ = client.force_reconnection().await;
+        }
     }
 }
 

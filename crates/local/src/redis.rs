@@ -132,6 +132,20 @@ impl Redis {
         self.launch().await
     }
 
+    /// Kills the server, removes its data, and starts it again on its port.
+    ///
+    /// # Errors
+    ///
+    /// As [`Redis::start`], and [`LocalError::Prepare`] when the data cannot be removed.
+    pub async fn restart_empty(&mut self) -> Result<(), LocalError> {
+        self.kill();
+        let data = self.folder.join("appendonlydir");
+        match std::fs::remove_dir_all(&data) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LocalError::prepare(data)(error)),
+            _ => self.launch().await,
+        }
+    }
+
     async fn launch(&mut self) -> Result<(), LocalError> {
         let launch = Launch {
             name: "redis-server",
@@ -223,6 +237,20 @@ mod tests {
         assert!(command(&redis, "GET a").await.contains("\r\n1\r\n"));
         redis.stop().await.unwrap();
         redis.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_survives_an_empty_restart_but_the_port() {
+        let folder = TempFolder::new().unwrap();
+        let mut redis = Redis::start(folder.path(), durable()).await.unwrap();
+        let url = redis.url();
+        assert!(command(&redis, "SET a 1").await.starts_with("+OK"));
+        redis.restart_empty().await.unwrap();
+        assert_eq!(redis.url(), url);
+        assert!(command(&redis, "GET a").await.starts_with("$-1"));
+        assert!(command(&redis, "SET a 2").await.starts_with("+OK"));
+        redis.restart().await.unwrap();
+        assert!(command(&redis, "GET a").await.contains("\r\n2\r\n"));
     }
 
     #[tokio::test]

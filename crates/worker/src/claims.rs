@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::consumer::{Answer, Claimed, Delivery, unless_group_gone};
 use crate::decode::{Decoding, decode};
 use crate::reader::take;
+use crate::sizes::Sizes;
 use crate::trouble::Action;
 use crate::work::Work;
 
@@ -17,6 +18,9 @@ const SUSPECT_DELIVERIES: u64 = 3;
 
 /// After how many claim times without a sign of life a consumer that holds nothing is removed.
 const REAP_AFTER: u32 = 5;
+
+/// How many entries one script claims at most: it looks up each of them.
+const CLAIM_COUNT: usize = 100;
 
 /// How long a full worker waits before it looks again whether it is to stop.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -32,8 +36,9 @@ pub(crate) struct Outlets {
 /// Takes over idle entries and removes idle consumers, three times each claim time.
 pub(crate) async fn claim(work: Arc<Work>, outlets: Outlets) {
     let claim_time = work.settings.worker.claim_time;
+    let mut sizes = Sizes::new();
     loop {
-        let claimed = claim_all(&work, &outlets, claim_time).await;
+        let claimed = claim_all(&work, &outlets, claim_time, &mut sizes).await;
         work.note(Action::Claim, unless_group_gone(claimed));
         if !work.rest(claim_time / 3).await {
             return;
@@ -52,7 +57,7 @@ pub(crate) async fn refresh(work: Arc<Work>) {
     }
 }
 
-async fn claim_all(work: &Arc<Work>, outlets: &Outlets, claim_time: Duration) -> Answer<()> {
+async fn claim_all(work: &Arc<Work>, outlets: &Outlets, claim_time: Duration, sizes: &mut Sizes) -> Answer<()> {
     let mut from = Some(StreamId::MIN);
     let mut total = 0;
     while let Some(start) = from.filter(|_| !work.stop.is_cancelled()) {
@@ -60,7 +65,9 @@ async fn claim_all(work: &Arc<Work>, outlets: &Outlets, claim_time: Duration) ->
         if room == 0 {
             continue;
         }
-        let Claimed { next, entries, deleted } = work.consumer.claim(claim_time, start, room).await?;
+        let Claimed { next, entries, deleted } =
+            work.consumer.claim(claim_time, start, sizes.count(CLAIM_COUNT.min(room))).await?;
+        sizes.see(&entries);
         from = next;
         if !deleted.is_empty() {
             work.events.lost(&deleted);

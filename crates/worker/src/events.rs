@@ -7,8 +7,9 @@ use penstock_core::stream::StreamId;
 use penstock_telemetry::metrics::{Counter, Gauge, Histogram, Metric, Metrics};
 use tracing::{debug, error, info, warn};
 
-use crate::consumer::{Backlog, Lag};
+use crate::consumer::{Backlog, Joined, Lag};
 use crate::progress::{Progress, Snapshot};
+use crate::store::Checkpoint;
 use crate::trouble::Action;
 
 /// The counters and the log of one worker.
@@ -28,6 +29,7 @@ pub(crate) struct Events {
     in_flight: Gauge,
     pending: Gauge,
     lag: Gauge,
+    checkpoint: Gauge,
 }
 
 // === impl Events ===
@@ -50,6 +52,7 @@ impl Events {
             in_flight: gauge(Metric::InFlight),
             pending: gauge(Metric::Pending),
             lag: gauge(Metric::Lag),
+            checkpoint: gauge(Metric::Checkpoint),
             metrics,
             progress,
         }
@@ -129,18 +132,39 @@ impl Events {
         warn!(%id, deliveries, crashes, "an entry was delivered again and again, trying it alone");
     }
 
-    /// The group, or the stream, was made.
-    pub(crate) fn group_made(&self, group: &str, again: bool) {
-        if again {
-            error!(group, "the consumer group was gone and was made again from the stream's beginning");
-        } else {
-            info!(group, "consumer group made");
+    /// The group was joined: at the start, or again since it was gone.
+    pub(crate) fn joined(&self, group: &str, joined: Joined, again: bool) {
+        match joined {
+            Joined::There => {}
+            Joined::Made if again => {
+                error!(group, "the consumer group was gone and was made again from the stream's beginning");
+            }
+            Joined::Made => info!(group, "consumer group made"),
+            Joined::Lost => error!(
+                group,
+                "the consumer group was gone and may have taken unread entries with it: made again, and ingest is told to \
+                 go back to the checkpoint"
+            ),
         }
+    }
+
+    /// It was kept up to which event everything is settled.
+    pub(crate) fn checkpoint(&self, checkpoint: &Checkpoint) {
+        self.checkpoint.set(checkpoint.seq as f64);
+        debug!(host = checkpoint.host, seq = checkpoint.seq, stream_id = %checkpoint.stream_id, "checkpoint kept");
     }
 
     /// Consumers that were no more were removed.
     pub(crate) fn reaped(&self, consumers: &[String]) {
         info!(consumers = consumers.join(" "), "removed consumers that hold nothing and gave no sign of life");
+    }
+
+    /// Another live process has this one's name.
+    pub(crate) fn name_shared(&self, consumer: &str) {
+        warn!(
+            consumer,
+            "another live worker has the same name: give each a worker.consumerId (CONSUMER_ID) of its own"
+        );
     }
 
     /// Counts were published.

@@ -5,6 +5,7 @@
 
 mod batch;
 mod bisect;
+mod checkpoint;
 mod claims;
 mod consumer;
 mod counts;
@@ -14,10 +15,12 @@ mod error;
 mod events;
 mod held;
 mod housekeeping;
+mod presence;
 mod progress;
 mod reader;
 pub mod schema;
 mod settings;
+mod sizes;
 mod startup;
 pub mod store;
 mod suspects;
@@ -89,12 +92,13 @@ pub async fn run_observed(
     let checks = Checks::new(&health);
     let events = Events::new(metrics, progress);
     let connections = Box::pin(startup::connect(&settings, &store, &name, &checks, &events, &cancel)).await;
-    let Some(Connections { consumer, reader, store }) = connections else { return Ok(()) };
+    let Some(Connections { consumer, reader, store, claim }) = connections else { return Ok(()) };
     info!(consumer = name, stream = settings.keys.stream(), group = settings.keys.group(), "worker started");
     let work = Arc::new(Work {
         held: Held::new(settings.worker.batch_size * settings::HELD_BATCHES),
         settings,
         consumer,
+        claim,
         store,
         events,
         floor: Arc::new(RwLock::new(())),
@@ -134,6 +138,8 @@ fn start(work: &Arc<Work>, reader: consumer::Consumer, health: &Health) -> Tasks
     }
     tasks.spawn("suspects", suspects::try_alone(shared(), suspects));
     tasks.spawn("publish", counts::publish(shared()));
+    tasks.spawn("announce", presence::announce(shared()));
+    tasks.spawn("checkpoint", checkpoint::keep(shared()));
     tasks.spawn("sweep", housekeeping::sweep(shared()));
     tasks.spawn("prune", housekeeping::prune(shared()));
     tasks.spawn("backlog", watch::backlog(shared()));

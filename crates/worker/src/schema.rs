@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{Connection, Executor, PgPool, SqlSafeStr};
+use sqlx::{Connection, Executor, SqlSafeStr};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -28,7 +28,7 @@ pub enum SchemaError {
     Migrate(#[source] MigrateError),
     /// PostgreSQL could not be asked what is there.
     #[error("could not read the schema")]
-    Read(#[source] sqlx::Error),
+    Read(#[from] sqlx::Error),
     /// Something is not there yet: `penstock migrate` makes it.
     #[error("schema lacks {}: run penstock migrate", .0.join(", "))]
     Missing(Vec<String>),
@@ -51,7 +51,7 @@ const LOCK_TIMEOUT: &str = "SET lock_timeout = '3s'; SET client_min_messages = w
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The columns of the tables that hold no records, as far as the worker uses them.
-const OTHERS: [(&str, &[&str]); 10] = [
+const OTHERS: [(&str, &[&str]); 11] = [
     (
         "users",
         &[
@@ -94,6 +94,7 @@ const OTHERS: [(&str, &[&str]); 10] = [
     ("penstock_tombstones", &["uri", "commit_rev", "entry_id"]),
     ("penstock_shadowed", &["uri", "repo", "kind", "key_a", "key_b", "commit_rev", "entry_id", "row"]),
     ("penstock_counts", &["worker", "field", "total"]),
+    ("penstock_checkpoint", &["host", "seq", "stream_id", "updated_at"]),
     ("penstock_dead_letters", &["orig_id", "kind", "data", "seq", "deliveries", "error", "consumer", "created_at"]),
     ("penstock_meta", &["key", "value"]),
 ];
@@ -150,11 +151,11 @@ SELECT t.name, array_agg(a.attname::text) FROM unnest($1::text[]) AS t (name)
  GROUP BY t.name";
 
 /// Checks that every table and column is there that the worker writes.
-pub(crate) async fn check(pool: &PgPool) -> Result<(), SchemaError> {
+pub(crate) async fn check(conn: &mut PgConnection) -> Result<(), SchemaError> {
     let wanted = wanted();
     let names: Vec<&str> = wanted.keys().copied().collect();
     let rows: Vec<(String, Vec<String>)> =
-        sqlx::query_as(COLUMNS).bind(names).fetch_all(pool).await.map_err(SchemaError::Read)?;
+        sqlx::query_as(COLUMNS).bind(names).fetch_all(conn).await.map_err(SchemaError::Read)?;
     let found: BTreeMap<_, BTreeSet<_>> =
         rows.into_iter().map(|(table, columns)| (table, columns.into_iter().collect())).collect();
     let missing: Vec<String> = wanted

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fred::clients::Client;
+use penstock_core::live::Claim;
 use penstock_core::redis;
 use penstock_core::settings::Settings;
 use penstock_telemetry::admin::{CheckHandle, Health};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::consumer::Consumer;
+use crate::consumer::{Consumer, JoinError, Joined};
 use crate::events::{Events, chain};
 use crate::store::{Store, StoreSettings};
 use crate::trouble::Trouble;
@@ -33,6 +34,7 @@ pub(crate) struct Connections {
     /// The same consumer over the connection that waits for entries.
     pub(crate) reader: Consumer,
     pub(crate) store: Store,
+    pub(crate) claim: Claim,
 }
 
 // === impl Checks ===
@@ -57,8 +59,8 @@ pub(crate) async fn connect(
         let consumer = Consumer::new(client, settings, name);
         let reader = consumer.over(connect_redis(settings, &checks.redis).await);
         let store = connect_store(store, checks).await;
-        join(&consumer, checks, events).await;
-        Connections { consumer, reader, store }
+        let claim = join(&consumer, &store, settings, checks, events).await;
+        Connections { consumer, reader, store, claim }
     };
     tokio::select! {
         connections = connect => Some(connections),
@@ -99,21 +101,26 @@ async fn connect_store(settings: &StoreSettings, checks: &Checks) -> Store {
     store
 }
 
-async fn join(consumer: &Consumer, checks: &Checks, events: &Events) {
-    let mut waiting = Waiting::new("make the consumer group");
+async fn join(consumer: &Consumer, store: &Store, settings: &Settings, checks: &Checks, events: &Events) -> Claim {
+    let mut waiting = Waiting::new("join the consumer group");
     loop {
-        match consumer.join().await {
-            Ok(made) => {
-                if made {
-                    events.group_made(consumer.group(), false);
-                }
+        match try_join(consumer, store, &settings.pipeline.name).await {
+            Ok((claim, joined)) => {
+                events.joined(consumer.group(), joined, false);
                 waiting.over();
                 checks.redis.ok();
-                return;
+                return claim;
             }
             Err(error) => waiting.failed(&checks.redis, chain(&error)).await,
         }
     }
+}
+
+async fn try_join(consumer: &Consumer, store: &Store, pipeline: &str) -> Result<(Claim, Joined), JoinError> {
+    let incarnation = store.incarnation().await.map_err(JoinError::Database)?;
+    let claim = Claim { pipeline: pipeline.to_owned(), incarnation };
+    let joined = consumer.join(&claim).await?;
+    Ok((claim, joined))
 }
 
 /// A step that is tried until it succeeds.

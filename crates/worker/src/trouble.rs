@@ -41,6 +41,12 @@ pub(crate) enum Action {
     Sweep,
     /// Removing the traces of old deletes.
     Prune,
+    /// Making the group again.
+    Join,
+    /// Looking what is settled.
+    Survey,
+    /// Keeping the checkpoint.
+    Checkpoint,
 }
 
 /// The troubles of one worker, one for each action.
@@ -61,7 +67,7 @@ pub(crate) struct Trouble {
 // === impl Action ===
 
 impl Action {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 17] = [
         Self::Read,
         Self::Claim,
         Self::Refresh,
@@ -76,6 +82,9 @@ impl Action {
         Self::Count,
         Self::Sweep,
         Self::Prune,
+        Self::Join,
+        Self::Survey,
+        Self::Checkpoint,
     ];
 
     /// Says it in words.
@@ -95,13 +104,16 @@ impl Action {
             Self::Count => "read the counts",
             Self::Sweep => "remove rows of deleted accounts",
             Self::Prune => "remove traces of old deletes",
+            Self::Join => "join the consumer group",
+            Self::Survey => "see what is settled",
+            Self::Checkpoint => "keep the checkpoint",
         }
     }
 
     /// Names what it is asked of, as the check is called.
     pub(crate) fn of(self) -> &'static str {
         match self {
-            Self::Apply | Self::Keep | Self::Count | Self::Sweep | Self::Prune => "postgres",
+            Self::Apply | Self::Keep | Self::Count | Self::Sweep | Self::Prune | Self::Checkpoint => "postgres",
             _ => "redis",
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_core::live::Claim;
 use penstock_core::settings::Settings;
 use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,8 @@ const REDIS_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration:
 pub(crate) struct Work {
     pub(crate) settings: Arc<Settings>,
     pub(crate) consumer: Consumer,
+    /// What stands in Redis for as long as the prefix is this pipeline's.
+    pub(crate) claim: Claim,
     pub(crate) store: Store,
     pub(crate) held: Held,
     pub(crate) events: Events,

@@ -1,6 +1,7 @@
 //! The addresses of other systems: relays, Redis, PostgreSQL; none is ever printed with its password.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use url::Url;
 
@@ -10,7 +11,7 @@ use super::value::Value;
 pub const SUBSCRIBE_REPOS: &str = "/xrpc/com.atproto.sync.subscribeRepos";
 
 /// A relay, given as a bare host, an `/xrpc` base or the full path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RelayUrl(Url);
 
 /// A Redis, one server or Sentinel or Cluster, with or without TLS.
@@ -66,6 +67,12 @@ impl fmt::Display for RelayUrl {
     }
 }
 
+impl fmt::Debug for RelayUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl Value for RelayUrl {
     const ALLOWED: &'static str =
         "one or several relays, comma-separated, such as wss://bsky.network or ws://localhost:2583";
@@ -107,8 +114,13 @@ impl RedisUrl {
     /// Puts an address together from host, port and password.
     #[must_use]
     pub fn from_parts(host: &str, port: u16, password: Option<&str>) -> Option<Self> {
+        // The address of IPv6 needs its brackets, and `set_host` passes over what is not of the host: `h:1` would be `h`.
+        let host = host.parse::<Ipv6Addr>().map_or_else(|_| host.to_owned(), |address| format!("[{address}]"));
+        if !host.starts_with('[') && host.contains([':', '/', '?', '#', '@', '\\']) {
+            return None;
+        }
         let mut url = Url::parse("redis://localhost").ok()?;
-        url.set_host(Some(host)).ok()?;
+        url.set_host(Some(&host)).ok()?;
         url.set_port(Some(port)).ok()?;
         url.set_password(password).ok()?;
         Self::parse(url.as_str())
@@ -195,40 +207,52 @@ impl Value for PostgresUrl {
 }
 
 /// Hides what stands between `:` and `@` of an address, and every query value that names a password.
+///
+/// The text need not be a sound address: a password may hold an @, a slash or a question mark that was not escaped. So
+/// what could be one is hidden, up to the last @, and only the user before it is shown.
 #[must_use]
 pub fn mask(text: &str) -> String {
-    let mut masked = match text.split_once("://") {
-        Some((scheme, rest)) => {
-            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-            let (authority, tail) = rest.split_at(end);
-            // A password may itself hold an @, or a slash that was not escaped: what stands before the last @ is hidden.
-            let (authority, tail) = match (authority.rsplit_once('@'), tail.rsplit_once('@')) {
-                (_, Some((_, tail))) => (format!("{}:***@", user(authority)), tail.to_owned()),
-                (Some((login, host)), None) => {
-                    let password = if login.contains(':') { ":***" } else { "" };
-                    (format!("{}{password}@{host}", user(login)), tail.to_owned())
-                }
-                (None, None) => (authority.to_owned(), tail.to_owned()),
-            };
-            format!("{scheme}://{authority}{tail}")
-        }
-        None => text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("***@{host}")),
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) if is_scheme(scheme) => (Some(scheme), rest),
+        _ => (None, text),
     };
-    if let Some((path, query)) = masked.split_once('?') {
-        let query: Vec<_> = query
-            .split('&')
-            .map(|pair| match pair.split_once('=') {
-                Some((name, _)) if name.to_ascii_lowercase().contains("password") => format!("{name}=***"),
-                _ => pair.to_owned(),
-            })
-            .collect();
-        masked = format!("{path}?{}", query.join("&"));
+    let mut shown = scheme.map_or_else(String::new, |scheme| format!("{scheme}://"));
+    let (login, place) = rest.rsplit_once('@').map_or(("", rest), |(login, place)| (login, place));
+    if rest.len() > place.len() {
+        let user = login.split([':', '/', '?', '#']).next().unwrap_or_default();
+        shown += match scheme {
+            Some(_) if user.len() == login.len() => user.to_owned(),
+            Some(_) => format!("{user}:***"),
+            None => "***".to_owned(),
+        }
+        .as_str();
+        shown.push('@');
     }
-    masked.chars().take(300).collect()
+    // The last @ may be one of a password in the query: then it goes on behind it.
+    let mut goes_on = login.rsplit('&').next().is_some_and(|pair| password_start(pair).is_some());
+    for (index, pair) in place.split('&').enumerate() {
+        if index > 0 {
+            shown.push('&');
+        }
+        match (std::mem::take(&mut goes_on), password_start(pair)) {
+            (true, _) => shown.push_str("***"),
+            (false, Some(start)) => shown.extend([pair.get(..start).unwrap_or_default(), "***"]),
+            (false, None) => shown.push_str(pair),
+        }
+    }
+    shown.chars().take(300).collect()
 }
 
-fn user(login: &str) -> &str {
-    login.split_once(':').map_or(login, |(user, _)| user)
+/// Whether a text is a scheme, and not the start of a login that happens to hold `://`.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte))
+}
+
+/// Finds where the value begins of a pair whose name speaks of a password.
+fn password_start(pair: &str) -> Option<usize> {
+    let name = pair.to_ascii_lowercase().find("password")?;
+    pair.get(name..)?.find('=').map(|equals| name + equals + 1)
 }
 
 #[cfg(test)]
@@ -281,6 +305,28 @@ mod tests {
     }
 
     #[test]
+    fn a_host_is_what_is_connected_to_or_refused() {
+        let made = |host| RedisUrl::from_parts(host, 1234, None).map(|url| url.to_string());
+        assert_eq!(made("redis.example").as_deref(), Some("redis://redis.example:1234"));
+        for address in ["fe80::1", "[fe80::1]"] {
+            assert_eq!(made(address).as_deref(), Some("redis://[fe80::1]:1234"));
+        }
+        for bad in ["", "h:7000", "u:p@h", "u@h", "h/1", "h?x", "h#x", "h\\x", "redis://h", "fe80::1::2", "[fe80::1"] {
+            assert_eq!(made(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_hidden_to_its_end_whatever_it_holds() {
+        assert_eq!(mask("redis-sentinel://h?sentinelPassword=a@b&node=c"), "redis-sentinel://h:***@***&node=c");
+        assert_eq!(mask("redis://h?node=a@b&sentinelPassword=c"), "redis://h:***@b&sentinelPassword=***");
+        assert_eq!(mask("redis://h?sentinelPassword=a?b=c"), "redis://h?sentinelPassword=***");
+        assert_eq!(mask("redis://u:a?b@h"), "redis://u:***@h");
+        assert_eq!(mask("u:a://b@h"), "***@h");
+        assert_eq!(mask("redis://u@h?node=a:1"), "redis://u@h?node=a:1");
+    }
+
+    #[test]
     fn no_password_is_printed() {
         assert_eq!(mask("redis://user:hunter2@h:1/0"), "redis://user:***@h:1/0");
         assert_eq!(mask("postgres://u:hun/ter@2@h/db"), "postgres://u:***@h/db");
@@ -289,6 +335,7 @@ mod tests {
         assert_eq!(mask("user:hunter2@host"), "***@host");
         assert_eq!(mask("wss://bsky.network"), "wss://bsky.network");
         assert!(!format!("{:?}", PostgresUrl::parse("postgres://u:hunter2@h/d").unwrap()).contains("hunter2"));
+        assert!(!format!("{:?}", RelayUrl::parse("wss://u:hunter2@h").unwrap()).contains("hunter2"));
         assert_eq!(PostgresUrl::parse("postgresql+asyncpg://u:p@h/d").unwrap().expose(), "postgresql://u:p@h/d");
     }
 }

@@ -128,6 +128,8 @@ settings! {
         claim_time "claimTime": Duration = "60s", from "50ms" to "1h";
         /// How often counters are published.
         publish_interval "publishInterval": Duration = "500ms", from "10ms" to "1m";
+        /// How often PostgreSQL is told up to which event everything is settled, should Redis be lost.
+        checkpoint_interval "checkpointInterval": Duration = "5s", from "50ms" to "1h";
         /// The first pause before a failed transaction is tried again; it doubles from there, with full jitter.
         retry_min "retryMin": Duration = "50ms", from "1ms" to "1m";
         /// The longest pause before a failed transaction is tried again.
@@ -257,7 +259,9 @@ impl Settings {
             return Err(SettingsError(errors));
         };
         let mut refuse = |field: &str, value: String, allowed: &str| {
-            let origin = layers.find(field, None).map_or(Origin::Default, |(_, origin)| origin);
+            let known = Self::catalog().into_iter().find(|known| known.path == field);
+            let older_name = known.and_then(|known| known.older_name);
+            let origin = layers.find(field, older_name).map_or(Origin::Default, |(_, origin)| origin);
             errors.push(SettingError { field: field.to_owned(), origin, value, allowed: allowed.to_owned() });
         };
         if relay.urls.is_empty() {
@@ -284,7 +288,7 @@ impl Settings {
             .clone()
             .or_else(|| RedisUrl::from_parts(&redis.host, redis.port, redis.password.as_ref().map(Secret::expose)));
         let Some(redis_url) = redis_url else {
-            refuse("redis.host", redis.host.clone(), "a host name or an IP address");
+            refuse("redis.host", mask(&redis.host), "a host name or an IP address");
             return Err(SettingsError(errors));
         };
         if redis_url.kind() == RedisKind::Cluster
@@ -414,6 +418,8 @@ mod tests {
         );
         let redis = said(&[("REDIS_URL", "http://u:hunter2@h")]);
         assert!(redis.starts_with("redis.url (REDIS_URL): \"http://u:***@h\" is not allowed"), "{redis}");
+        let host = said(&[("REDIS_HOST", "redis://u:hunter2@h")]);
+        assert!(host.starts_with("redis.host (REDIS_HOST): \"redis://u:***@h\" is not allowed"), "{host}");
         let both = said(&[("DB_POOL_SIZE", "501"), ("RELAY_URL", "ftp://x")]);
         assert_eq!(both.lines().count(), 2, "{both}");
         let low = said(&[("PENSTOCK_INGEST_LOW_WATERMARK", "90%")]);

@@ -85,6 +85,7 @@ metrics! {
     Paused: Gauge, "penstock_ingest_paused", "Whether reading is paused because Redis is full, 0 or 1";
     LeaseHeld: Gauge, "penstock_ingest_lease_held", "Whether this process holds the ingest lease, 0 or 1";
     TrimmedEntries: Counter, "penstock_ingest_trimmed_entries_total", "Entries trimmed after every holding group acknowledged them";
+    TrimFailures: Counter, "penstock_ingest_trim_failures_total", "Times the stream could not be trimmed";
     StreamLength: Gauge, "penstock_ingest_stream_length", "Entries in the stream";
     HoldingGroups: Gauge, "penstock_ingest_holding_groups", "Consumer groups whose unread entries keep the stream from being trimmed";
     LeftOutGroups: Gauge, "penstock_ingest_left_out_groups", "Consumer groups that showed no sign of life and no longer hold";
@@ -103,6 +104,7 @@ metrics! {
     InFlight: Gauge, "penstock_worker_entries_in_flight", "Entries read and not yet acknowledged by this process";
     Pending: Gauge, "penstock_worker_group_pending", "Entries delivered to the consumer group and not acknowledged";
     Lag: Gauge, "penstock_worker_group_lag", "Entries in the stream that the consumer group has not read";
+    Checkpoint: Gauge, "penstock_worker_checkpoint", "Sequence number up to which PostgreSQL surely holds the present host's events, as last kept by this process";
     CountsPublished: Counter, "penstock_worker_counts_published_total", "Times the counts of rows were published to Redis";
 
     // Dashboard.

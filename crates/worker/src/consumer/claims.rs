@@ -8,9 +8,6 @@ use penstock_core::stream::StreamId;
 
 use super::{Answer, Consumer, Delivery, Names, delivery, stream_id, surprise, text, text_of};
 
-/// How many entries one script claims at most: it looks up each of them.
-const CLAIM_COUNT: usize = 100;
-
 /// How many IDs one XCLAIM names at most.
 const TOUCH_COUNT: usize = 1000;
 
@@ -29,13 +26,8 @@ impl Consumer {
     /// Takes over entries, at most `count`, that no consumer (this one included) gave a sign of for `idle`.
     pub(crate) async fn claim(&self, idle: Duration, from: StreamId, count: usize) -> Answer<Claimed> {
         let Names { stream, group, consumer, .. } = &*self.names;
-        let arguments = vec![
-            text_of(group),
-            text_of(consumer),
-            milliseconds(idle),
-            text(from),
-            Value::Integer(count.min(CLAIM_COUNT) as i64),
-        ];
+        let arguments =
+            vec![text_of(group), text_of(consumer), milliseconds(idle), text(from), Value::Integer(count as i64)];
         let answer: Value = self.run(include_str!("claim.lua"), stream, arguments).await?;
         claimed(answer).ok_or_else(|| surprise("XAUTOCLAIM"))
     }

@@ -2,7 +2,9 @@
 
 mod acks;
 mod claims;
+mod join;
 mod roster;
+mod survey;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,10 @@ use penstock_core::stream::StreamId;
 
 pub(crate) use acks::{Acknowledgement, Burial};
 pub(crate) use claims::Claimed;
+pub(crate) use join::{JoinError, Joined};
 pub(crate) use roster::{Backlog, Lag};
+#[cfg(test)]
+pub(crate) use survey::Stay;
 
 /// What a command to Redis returns.
 pub(crate) type Answer<T> = Result<T, Error>;
@@ -79,16 +84,6 @@ impl Consumer {
 
     pub(crate) fn group(&self) -> &str {
         &self.names.group
-    }
-
-    /// Makes stream and group where they are missing; says whether the group was.
-    pub(crate) async fn join(&self) -> Answer<bool> {
-        let Names { stream, group, .. } = &*self.names;
-        match self.client.xgroup_create::<(), _, _, _>(stream, group.clone(), "0", true).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.details().starts_with("BUSYGROUP") => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 
     /// Reads at most `count` entries that no consumer has read, and waits for them a little while.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fred::interfaces::{HashesInterface, KeysInterface, StreamsInterface};
-use fred::types::Value;
+use fred::types::{Expiration, Value};
 use penstock_core::stream::StreamId;
 
 use crate::store::CountTotal;
@@ -53,6 +53,13 @@ impl Consumer {
         let Names { stream, group, consumer, .. } = &*self.names;
         let left: u64 = self.run(include_str!("leave.lua"), stream, vec![text_of(group), text_of(consumer)]).await?;
         Ok(left == 1)
+    }
+
+    /// Shows that a process lives under this consumer's name; returns which one did so last, if within `valid`.
+    pub(crate) async fn announce(&self, process: &str, valid: Duration) -> Answer<Option<String>> {
+        let Names { consumer, keys, .. } = &*self.names;
+        let valid = Expiration::PX(valid.as_millis() as i64);
+        self.client.set(keys.consumer_alive(consumer), process, Some(valid), None, true).await
     }
 
     /// Removes consumers that hold nothing and were idle for `idle`; returns their names.

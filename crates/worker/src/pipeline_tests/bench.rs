@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Progress, WorkerError, run_observed};
 
 /// How long anything in a test may take.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 
 pub(super) struct Bench {
     pub(super) redis: TestRedis,

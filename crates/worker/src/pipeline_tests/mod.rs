@@ -1,7 +1,9 @@
 //! A whole worker, on a real Redis and a real PostgreSQL.
 
 mod bench;
+mod checkpoint;
 mod faults;
+mod poison;
 mod roster;
 
 use std::time::Instant;

@@ -1,5 +1,7 @@
 //! Entries of others, and who is in the group.
 
+use std::time::Duration;
+
 use fred::interfaces::HashesInterface;
 use jiff::Timestamp;
 use penstock_core::data::EventKind;
@@ -123,6 +125,21 @@ async fn an_entry_that_alone_crashed_its_worker_too_often_is_given_up_and_others
     eventually!(bench.command("HLEN firehose:suspects").await.as_u64() == Some(0));
     worker.stop().await.unwrap();
     assert_eq!(bench.pending().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_of_the_same_name_that_lives_is_noticed() {
+    let bench = Bench::new().await;
+    let named = |name: &str| Consumer::new(bench.client.clone(), &bench.settings(name, &[]), name);
+    let (mine, other) = (named("w-0"), named("w-1"));
+    let valid = Duration::from_secs(60);
+    assert_eq!(mine.announce("a", valid).await.unwrap(), None);
+    assert_eq!(other.announce("b", valid).await.unwrap(), None);
+    assert_eq!(mine.announce("c", valid).await.unwrap().as_deref(), Some("a"));
+    let worker = bench.start("w-0", SOON);
+    // The worker was there first, then somebody else, and the worker again.
+    eventually!(mine.announce("c", valid).await.unwrap().as_deref() != Some("c"));
+    worker.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

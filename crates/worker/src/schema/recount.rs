@@ -36,18 +36,27 @@ CREATE UNIQUE INDEX ON penstock_recount (uri);
 ANALYZE penstock_recount";
 
 const ADD: &str = "\
+WITH written AS (
 INSERT INTO post_aggregations AS a (post_uri, like_count, repost_count, reply_count, quote_count, bookmark_count)
 SELECT uri, likes, reposts, replies, quotes, bookmarks FROM penstock_recount
 ON CONFLICT (post_uri) DO UPDATE SET like_count = excluded.like_count, repost_count = excluded.repost_count,
     reply_count = excluded.reply_count, quote_count = excluded.quote_count, bookmark_count = excluded.bookmark_count,
     updated_at = now()
   WHERE (a.like_count, a.repost_count, a.reply_count, a.quote_count, a.bookmark_count) IS DISTINCT FROM
-    (excluded.like_count, excluded.repost_count, excluded.reply_count, excluded.quote_count, excluded.bookmark_count)";
+    (excluded.like_count, excluded.repost_count, excluded.reply_count, excluded.quote_count, excluded.bookmark_count)
+RETURNING xmax = 0 AS fresh
+)
+SELECT count(*), count(*) FILTER (WHERE fresh) FROM written";
 
 const DROP: &str = "\
 DELETE FROM post_aggregations AS a
  WHERE (like_count, repost_count, reply_count, quote_count, bookmark_count) IS DISTINCT FROM (0, 0, 0, 0, 0)
    AND NOT EXISTS (SELECT FROM penstock_recount AS r WHERE r.uri = a.post_uri)";
+
+/// The rows that came and went are counted as a worker's are: any worker publishes them.
+const TALLY: &str = "\
+INSERT INTO penstock_counts AS c (worker, field, total) VALUES ('recount', 'post_aggregations', $1)
+ON CONFLICT (worker, field) DO UPDATE SET total = c.total + excluded.total";
 
 const LIKED: [&str; 2] = [
     "UPDATE feed_generators AS g SET like_count = c.likes
@@ -70,6 +79,7 @@ UPDATE posts AS p SET has_thread_gate = c.thread, has_post_gate = c.post
 
 /// Counts anew what `post_aggregations`, generators, labelers and the gates of posts say, in one transaction.
 ///
+/// The rows of `post_aggregations` that come or go are added to the counts that workers publish, in that transaction.
 /// Workers may run meanwhile: they wait until it ends, which on a big database takes minutes.
 ///
 /// # Errors
@@ -88,8 +98,12 @@ async fn mend(conn: &mut PgConnection) -> sqlx::Result<Mended> {
     let mut tx = conn.begin().await?;
     let mut mended = Mended::default();
     tx.execute(sqlx::raw_sql(LOCK)).await?;
-    for sql in [ADD, DROP] {
-        mended.posts += tx.execute(sql).await?.rows_affected();
+    let (written, fresh): (i64, i64) = sqlx::query_as(ADD).fetch_one(&mut *tx).await?;
+    let dropped = tx.execute(DROP).await?.rows_affected();
+    mended.posts = written.cast_unsigned() + dropped;
+    let more = fresh - dropped.cast_signed();
+    if more != 0 {
+        sqlx::query(TALLY).bind(more).execute(&mut *tx).await?;
     }
     for sql in LIKED {
         mended.liked += tx.execute(sql).await?.rows_affected();

@@ -224,8 +224,7 @@ pub(crate) fn fold<'b, 'a>(
                 slot.insert(change);
             }
             Slot::Occupied(mut slot) => match later(&op.version, &slot.get().version) {
-                Verdict::Newer => *slot.get_mut() = change,
-                Verdict::Again => slot.get_mut().version.stamp = op.version.stamp,
+                Verdict::Newer | Verdict::Again => *slot.get_mut() = change,
                 Verdict::Older => {}
             },
         }
@@ -245,8 +244,7 @@ pub(crate) fn fold_profiles<'b, 'a>(
                 slot.insert((op, op.version.clone()));
             }
             Slot::Occupied(mut slot) => match later(&op.version, &slot.get().1) {
-                Verdict::Newer => *slot.get_mut() = (op, op.version.clone()),
-                Verdict::Again => slot.get_mut().1.stamp = op.version.stamp,
+                Verdict::Newer | Verdict::Again => *slot.get_mut() = (op, op.version.clone()),
                 Verdict::Older => {}
             },
         }
@@ -327,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greatest_rev_of_a_batch_wins_and_a_repeat_moves_only_the_stamp() {
+    fn the_greatest_rev_of_a_batch_wins_and_a_repeat_counts_from_the_later_entry() {
         let put_op = |n: u64| vec![op(Action::Update, "r", Some(json!({ "n": n })))];
         let entries = [
             commit(5, Some("3b"), Some(5), put_op(2)),

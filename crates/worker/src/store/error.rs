@@ -17,6 +17,9 @@ pub enum StoreError {
     /// The incarnation could not be read.
     #[error("could not read the incarnation")]
     Incarnation(#[source] sqlx::Error),
+    /// The checkpoint could not be kept.
+    #[error("could not keep the checkpoint")]
+    Checkpoint(#[source] sqlx::Error),
     /// A dead letter could not be kept.
     #[error("could not keep a dead letter")]
     DeadLetter(#[source] sqlx::Error),
@@ -57,8 +60,6 @@ pub(crate) enum Fault {
     Sql(sqlx::Error),
     /// What was read before the locks was no longer so under them.
     Moved,
-    /// The server did not answer.
-    Silence,
 }
 
 const UNIQUE_VIOLATION: &str = "23505";
@@ -76,7 +77,6 @@ impl Fault {
     pub(crate) fn is_race(&self) -> bool {
         match self {
             Self::Moved => true,
-            Self::Silence => false,
             Self::Sql(error) => sqlstate(error).as_deref() == Some(UNIQUE_VIOLATION),
         }
     }
@@ -86,7 +86,6 @@ impl From<Fault> for ApplyError {
     fn from(fault: Fault) -> Self {
         let error = match fault {
             Fault::Moved => return Self::Retry { reason: "race", source: None },
-            Fault::Silence => return Self::Retry { reason: "no answer", source: None },
             Fault::Sql(error) => error,
         };
         let code = sqlstate(&error).unwrap_or_default();
@@ -110,6 +109,7 @@ fn sqlstate(error: &sqlx::Error) -> Option<String> {
 fn reason(error: &sqlx::Error, code: &str) -> &'static str {
     match (error, code) {
         (sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed, _) => "no connection free",
+        (sqlx::Error::Io(error), _) if error.kind() == std::io::ErrorKind::TimedOut => "no answer",
         (sqlx::Error::Io(_) | sqlx::Error::Tls(_), _) => "connection lost",
         (_, "40P01") => "deadlock",
         (_, "40001") => "serialization failure",

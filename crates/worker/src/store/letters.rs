@@ -47,17 +47,17 @@ impl Store {
     /// When PostgreSQL does not take it: the entry must not be acknowledged then.
     pub async fn dead_letter(&self, letter: &DeadLetter<'_>) -> Result<(), StoreError> {
         let text = |text: &str| text.replace('\0', "");
-        sqlx::query(KEEP)
+        let query = sqlx::query(KEEP)
             .bind(letter.orig_id.to_string())
             .bind(text(letter.kind))
             .bind(letter.data)
             .bind(text(letter.seq))
             .bind(i64::try_from(letter.deliveries).unwrap_or(i64::MAX))
             .bind(text(letter.error))
-            .bind(letter.consumer)
-            .execute(&self.pool)
-            .await
-            .map_err(StoreError::DeadLetter)?;
+            .bind(letter.consumer);
+        let mut conn = self.connection().await.map_err(StoreError::DeadLetter)?;
+        let kept = self.in_time(query.execute(&mut *conn)).await;
+        conn.answered(kept).map_err(StoreError::DeadLetter)?;
         Ok(())
     }
 
@@ -86,7 +86,9 @@ impl Store {
         what: &'static str,
         query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
     ) -> Result<u64, StoreError> {
-        let done = query.execute(&self.pool).await.map_err(|source| StoreError::Prune { what, source })?;
-        Ok(done.rows_affected())
+        let failed = |source| StoreError::Prune { what, source };
+        let mut conn = self.connection().await.map_err(failed)?;
+        let done = self.in_time(query.execute(&mut *conn)).await;
+        Ok(conn.answered(done).map_err(failed)?.rows_affected())
     }
 }

@@ -10,6 +10,8 @@
 
 mod accounts;
 mod batch;
+mod checkpoint;
+mod connection;
 mod counts;
 mod decide;
 mod error;
@@ -30,11 +32,12 @@ use std::time::Duration;
 
 use penstock_core::entry::Entry;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Executor, PgConnection, PgPool};
+use sqlx::{Connection, Executor, PgConnection, PgPool};
 
 use crate::schema::{self, SchemaError};
 use accounts::Guards;
 use batch::{Batch, What};
+pub use checkpoint::Checkpoint;
 use counts::Tally;
 use decide::decide;
 use error::Fault;
@@ -64,7 +67,7 @@ pub struct StoreSettings {
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
-    /// How long a transaction may take before its connection is given up: the server may be gone without a word.
+    /// How long an answer may take before its connection is given up: the server may be gone without a word.
     deadline: Duration,
     statements: Arc<Statements>,
     search_vector: bool,
@@ -100,6 +103,9 @@ pub struct CountTotal {
     /// Rows inserted less rows removed.
     pub total: i64,
 }
+
+const COUNTS: &str = "SELECT worker, field, total FROM penstock_counts ORDER BY worker, field";
+const COUNTS_OF: &str = "SELECT worker, field, total FROM penstock_counts WHERE worker = $1";
 
 /// How often a batch looks again at once when others write the same rows: then it is left to the caller.
 const ATTEMPTS: u32 = 4;
@@ -169,7 +175,9 @@ impl Store {
     /// # Errors
     /// Names what is missing, or that PostgreSQL could not be asked.
     pub async fn check_schema(&self) -> Result<(), SchemaError> {
-        schema::check(&self.pool).await
+        let mut conn = self.connection().await.map_err(SchemaError::Connect)?;
+        let checked = self.in_time(schema::check(&mut conn)).await;
+        conn.answered(checked)
     }
 
     /// Writes a batch of entries in one transaction: whatever their order, and however often they come.
@@ -186,8 +194,7 @@ impl Store {
         }
         let mut attempt = 1;
         let tally = loop {
-            let outcome = tokio::time::timeout(self.deadline, self.attempt(worker, &batch)).await;
-            match outcome.unwrap_or(Err(Fault::Silence)) {
+            match self.attempt(worker, &batch).await {
                 Err(fault) if fault.is_race() && attempt < ATTEMPTS => attempt += 1,
                 other => break other?,
             }
@@ -196,7 +203,13 @@ impl Store {
     }
 
     async fn attempt(&self, worker: &str, batch: &Batch<'_>) -> Result<Tally, Fault> {
-        let mut tx = self.pool.begin().await?;
+        let mut conn = self.connection().await?;
+        let written = self.in_time(self.transact(&mut conn, worker, batch)).await;
+        conn.answered(written)
+    }
+
+    async fn transact(&self, conn: &mut PgConnection, worker: &str, batch: &Batch<'_>) -> Result<Tally, Fault> {
+        let mut tx = conn.begin().await?;
         let tally = self.write(&mut tx, worker, batch).await?;
         tx.commit().await?;
         Ok(tally)
@@ -248,11 +261,25 @@ impl Store {
     /// # Errors
     /// When PostgreSQL cannot be reached.
     pub async fn counts(&self) -> Result<Vec<CountTotal>, StoreError> {
-        let rows: Vec<(String, String, i64)> =
-            sqlx::query_as("SELECT worker, field, total FROM penstock_counts ORDER BY worker, field")
-                .fetch_all(&self.pool)
-                .await
-                .map_err(StoreError::Counts)?;
+        self.read_counts(None).await
+    }
+
+    /// Reads the totals of one worker.
+    ///
+    /// # Errors
+    /// When PostgreSQL cannot be reached.
+    pub async fn counts_of(&self, worker: &str) -> Result<Vec<CountTotal>, StoreError> {
+        self.read_counts(Some(worker)).await
+    }
+
+    async fn read_counts(&self, worker: Option<&str>) -> Result<Vec<CountTotal>, StoreError> {
+        let query = match worker {
+            None => sqlx::query_as(COUNTS),
+            Some(worker) => sqlx::query_as(COUNTS_OF).bind(worker),
+        };
+        let mut conn = self.connection().await.map_err(StoreError::Counts)?;
+        let rows = self.in_time(query.fetch_all(&mut *conn)).await;
+        let rows: Vec<(String, String, i64)> = conn.answered(rows).map_err(StoreError::Counts)?;
         Ok(rows.into_iter().map(|(worker, field, total)| CountTotal { worker, field, total }).collect())
     }
 
@@ -261,10 +288,10 @@ impl Store {
     /// # Errors
     /// When PostgreSQL cannot be reached or was never migrated.
     pub async fn incarnation(&self) -> Result<String, StoreError> {
-        sqlx::query_scalar("SELECT value FROM penstock_meta WHERE key = 'incarnation'")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(StoreError::Incarnation)
+        let query = sqlx::query_scalar("SELECT value FROM penstock_meta WHERE key = 'incarnation'");
+        let mut conn = self.connection().await.map_err(StoreError::Incarnation)?;
+        let incarnation = self.in_time(query.fetch_one(&mut *conn)).await;
+        conn.answered(incarnation).map_err(StoreError::Incarnation)
     }
 }
 

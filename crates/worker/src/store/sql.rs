@@ -67,8 +67,11 @@ impl TableStatements {
             insert: insert(table, spec, search_vector).into(),
             update: update(table, spec, search_vector).into(),
             again: format!(
-                "UPDATE {} AS t SET entry_id = u.e FROM unnest($1::text[], $2::text[]) AS u (k, e) WHERE t.{} = u.k",
-                spec.name, spec.key
+                "UPDATE {} AS t SET entry_id = u.e{} FROM unnest($1::text[], $2::text[], $3::text[]) AS u (k, e, s) \
+                 WHERE t.{} = u.k",
+                spec.name,
+                if spec.commit { ", commit_seq = u.s" } else { "" },
+                spec.key
             )
             .into(),
             demote: spec.pair.map(|pair| demote(table, spec, pair).into()),
@@ -96,7 +99,7 @@ impl TableStatements {
         AssertSqlSafe(self.update.clone())
     }
 
-    /// Moves stamps: `$1` keys, `$2` entries.
+    /// Moves stamps and numbers: `$1` keys, `$2` entries, `$3` numbers.
     pub(crate) fn again(&self) -> Sql {
         AssertSqlSafe(self.again.clone())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use penstock_core::stream::StreamId;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 use super::batch::{Batch, Op, What};
 use super::error::Fault;
@@ -24,9 +24,12 @@ pub struct Swept {
 const SWEEPER: i64 = 0x7065_6e73_746f_636b;
 
 const NEXT: &str = "\
-SELECT did, deleted_through FROM penstock_repos
+SELECT did FROM penstock_repos
  WHERE deleted_through IS NOT NULL AND (swept_through IS NULL OR swept_through < deleted_through)
  ORDER BY did LIMIT 1";
+
+/// The lock that batches take: rows that one of them is about to move or take over are looked for only after it.
+const LOCK: &str = "SELECT deleted_through FROM penstock_repos WHERE did = $1 FOR NO KEY UPDATE";
 
 const SWEPT: &str = "UPDATE penstock_repos SET swept_through = $2 WHERE did = $1";
 
@@ -58,18 +61,25 @@ impl Store {
     }
 
     async fn sweep(&self, worker: &str, limit: u32) -> Result<Swept, Fault> {
-        let mut tx = self.pool.begin().await?;
+        let mut conn = self.connection().await?;
+        let swept = self.in_time(self.sweep_over(&mut conn, worker, limit)).await;
+        conn.answered(swept)
+    }
+
+    async fn sweep_over(&self, conn: &mut PgConnection, worker: &str, limit: u32) -> Result<Swept, Fault> {
+        let mut tx = conn.begin().await?;
         let alone: bool =
             sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(SWEEPER).fetch_one(&mut *tx).await?;
         if !alone {
             return Ok(Swept::default());
         }
-        let next: Option<(String, String)> = sqlx::query_as(NEXT).fetch_optional(&mut *tx).await?;
-        let Some((did, through)) = next else {
+        let next: Option<String> = sqlx::query_scalar(NEXT).fetch_optional(&mut *tx).await?;
+        let Some(did) = next else {
             // Left to itself the rollback would come later, and the next sweep would still find the lock held.
             tx.rollback().await?;
             return Ok(Swept::default());
         };
+        let through: String = sqlx::query_scalar(LOCK).bind(&did).fetch_one(&mut *tx).await?;
         let found = self.left_behind(&mut tx, &did, &through, limit).await?;
         let batch = batch(&did, &found);
         let written = self.write(&mut tx, worker, &batch).await?;

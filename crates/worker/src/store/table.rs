@@ -81,7 +81,7 @@ pub(crate) struct Spec {
     pub(crate) key: &'static str,
     /// The columns besides the key, `commit_rev` and `entry_id`.
     pub(crate) columns: &'static [(&'static str, Kind)],
-    /// Whether it has `commit_time` and `commit_seq`, which then end `columns`.
+    /// Whether it has `commit_time` and `commit_seq`, which then end `columns` in that order.
     pub(crate) commit: bool,
     /// The column with the DID of the repo, where an index surely begins with it; else rows are found by the key.
     pub(crate) owner: Option<&'static str>,

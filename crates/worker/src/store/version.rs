@@ -32,7 +32,7 @@ pub(crate) struct Version {
 pub(crate) enum Verdict {
     /// What is there stays as it is.
     Older,
-    /// The same commit seen again under a later entry: only the stamp moves.
+    /// The same commit seen again under a later entry: only the stamp moves, and the number that came with it.
     Again,
     /// The change takes effect.
     Newer,

@@ -8,11 +8,11 @@ use sqlx::postgres::PgBindIterExt;
 use sqlx::query::Query;
 
 use super::counts::Tally;
-use super::decide::{Counts, Plan, Writes};
+use super::decide::{Again, Counts, Plan, Writes};
 use super::row::{Cell, Row};
 use super::sql::Statements;
 use super::table::{Count, Kind, Table};
-use super::version::{Stamp, Version};
+use super::version::Version;
 
 type Rows<'b, 'a> = BTreeMap<String, (Version, Cow<'b, Row<'a>>)>;
 
@@ -56,15 +56,16 @@ async fn write_table(
 ) -> sqlx::Result<()> {
     let statements = statements.of(table);
     let Writes { demoted, gone, updates, inserts, again } = writes;
+    // A row that came again may have to wait all the same: its copy is to say so.
+    if !again.is_empty() {
+        bind_again(sqlx::query(statements.again()), again).execute(&mut *conn).await?;
+    }
     if let (Some(demote), false) = (statements.demote(), demoted.is_empty()) {
         sqlx::query(demote).bind(demoted.iter().bind_iter()).execute(&mut *conn).await?;
     }
     if !gone.is_empty() {
         let done = sqlx::query(statements.delete()).bind(gone.iter().bind_iter()).execute(&mut *conn).await?;
         tally.removed(table, done.rows_affected());
-    }
-    if !again.is_empty() {
-        bind_stamps(sqlx::query(statements.again()), again).execute(&mut *conn).await?;
     }
     if !updates.is_empty() {
         let done = bind_rows(sqlx::query(statements.update()), table, updates).execute(&mut *conn).await?;
@@ -79,8 +80,11 @@ async fn write_table(
 
 type PgQuery<'q> = Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-fn bind_stamps<'q>(query: PgQuery<'q>, stamps: &BTreeMap<String, Stamp>) -> PgQuery<'q> {
-    query.bind(stamps.keys().bind_iter()).bind(stamps.values().map(ToString::to_string).bind_iter())
+fn bind_again<'q>(query: PgQuery<'q>, rows: &BTreeMap<String, Again<'_>>) -> PgQuery<'q> {
+    query
+        .bind(rows.keys().bind_iter())
+        .bind(rows.values().map(|again| again.stamp.to_string()).bind_iter())
+        .bind(rows.values().map(|again| again.seq).bind_iter())
 }
 
 /// Binds keys, revs, entries and columns, an array each.
@@ -122,11 +126,13 @@ SELECT u.uri, split_part(u.uri, '/', 3), u.kind, u.a, u.b, u.rev, u.entry, u.row
     AS u (uri, kind, a, b, rev, entry, row)";
 
 const SHADOW_AGAIN: &str = "\
-UPDATE penstock_shadowed AS s SET entry_id = u.e FROM unnest($1::text[], $2::text[]) AS u (k, e) WHERE s.uri = u.k";
+UPDATE penstock_shadowed AS s SET entry_id = u.e,
+    row = jsonb_set(row, '{commit_seq}', coalesce(to_jsonb(u.s), 'null'), false)
+  FROM unnest($1::text[], $2::text[], $3::text[]) AS u (k, e, s) WHERE s.uri = u.k";
 
 async fn write_shadows(conn: &mut PgConnection, plan: &Plan<'_, '_>) -> sqlx::Result<()> {
     if !plan.shadows_again.is_empty() {
-        bind_stamps(sqlx::query(SHADOW_AGAIN), &plan.shadows_again).execute(&mut *conn).await?;
+        bind_again(sqlx::query(SHADOW_AGAIN), &plan.shadows_again).execute(&mut *conn).await?;
     }
     if plan.shadows.is_empty() {
         return Ok(());

@@ -140,12 +140,18 @@ async fn a_recount_mends_what_came_wrong_and_nothing_else() {
     .await;
     let mended = recount(&db.url).await.unwrap();
     assert_eq!((mended.posts, mended.liked, mended.gates), (2, 1, 1));
+    let total = |count: i64| BTreeMap::from([("post_aggregations".to_owned(), count)]);
+    assert_eq!(db.totals().await, total(-1), "one row went");
     assert_eq!(
         db.rows("SELECT post_uri, like_count, repost_count FROM post_aggregations").await,
         [json!({"post_uri": post_uri("did:plc:a", "p"), "like_count": 2, "repost_count": 0})]
     );
     assert_eq!(db.rows("SELECT has_thread_gate FROM posts").await, [json!({"has_thread_gate": true})]);
     assert_eq!(recount(&db.url).await.unwrap(), crate::schema::Mended::default());
+    assert_eq!(db.totals().await, total(-1));
+    db.execute("DELETE FROM post_aggregations").await;
+    assert_eq!(recount(&db.url).await.unwrap().posts, 1);
+    assert_eq!(db.totals().await, BTreeMap::new(), "and one came: what somebody else took is not counted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ mod converge;
 mod fixtures;
 mod migrations;
 mod pairs;
+mod silence;
 
 use std::collections::BTreeMap;
 

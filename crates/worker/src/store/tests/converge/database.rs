@@ -1,0 +1,219 @@
+//! Cases on a real PostgreSQL.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+
+use super::super::Db;
+use super::history::{Case, Step};
+use super::model::{Tables, expected};
+use crate::store::{ApplyError, Store, StoreSettings};
+
+/// How many workers a case is dealt to at most.
+const WORKERS: usize = 4;
+
+/// A database that cases use one after the other, and the store of each worker.
+pub(super) struct Database {
+    runtime: Runtime,
+    db: Db,
+    stores: Vec<Store>,
+    used: Cell<u32>,
+}
+
+/// The tables, and the columns that do not follow from the events.
+const TABLES: [(&str, &str); 24] = [
+    ("users", "'indexed_at', 'search_vector'"),
+    ("thread_gates", "'updated_at'"),
+    ("post_gates", ""),
+    ("posts", "'indexed_at', 'search_vector'"),
+    ("likes", "'indexed_at'"),
+    ("reposts", "'indexed_at'"),
+    ("bookmarks", "'indexed_at'"),
+    ("follows", "'indexed_at'"),
+    ("blocks", "'indexed_at'"),
+    ("lists", "'indexed_at'"),
+    ("list_items", "'indexed_at'"),
+    ("list_blocks", "'indexed_at'"),
+    ("feed_generators", "'indexed_at'"),
+    ("starter_packs", "'indexed_at'"),
+    ("labeler_services", "'indexed_at'"),
+    ("labels", "'indexed_at'"),
+    ("verifications", "'indexed_at'"),
+    ("generic_records", "'indexed_at'"),
+    ("quotes", "'indexed_at'"),
+    ("feed_items", "'indexed_at'"),
+    ("post_aggregations", "'created_at', 'updated_at'"),
+    ("penstock_repos", ""),
+    ("penstock_tombstones", ""),
+    ("penstock_shadowed", ""),
+];
+
+/// The fields of `db:record_counts`, which are tables all.
+const FIELDS: [&str; 8] =
+    ["users", "posts", "likes", "reposts", "follows", "blocks", "feed_items", "post_aggregations"];
+
+/// How many cases leave their dead rows before the tables are made anew.
+const CASES_A_TRUNCATE: u32 = 64;
+
+// === impl Database ===
+
+impl Database {
+    pub(super) fn new() -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (db, stores) = runtime.block_on(async {
+            let db = Db::new().await;
+            let mut stores = Vec::new();
+            for _ in 0..WORKERS {
+                let settings = StoreSettings { pool_size: 2, ..StoreSettings::new(&db.url) };
+                stores.push(Store::connect(&settings).await.unwrap());
+            }
+            (db, stores)
+        });
+        Self { runtime, db, stores, used: Cell::new(0) }
+    }
+
+    /// Empties every table.
+    pub(super) fn empty(&self) {
+        let names = TABLES.iter().map(|(name, _)| *name).chain(["penstock_counts"]);
+        let used = self.used.get();
+        self.used.set(used + 1);
+        let sql = if used % CASES_A_TRUNCATE == CASES_A_TRUNCATE - 1 {
+            format!("TRUNCATE {}", names.collect::<Vec<_>>().join(", "))
+        } else {
+            names.map(|name| format!("DELETE FROM {name};")).collect()
+        };
+        let emptied = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(self.db.store.pool());
+        self.runtime.block_on(emptied).unwrap();
+    }
+
+    /// Runs the transactions of a case one after the other, in its order: the same case always ends the same.
+    pub(super) fn converges_in_turn(&self, case: &Case) -> Result<(), String> {
+        let stream = case.stream();
+        self.runtime.block_on(async {
+            for (worker, step) in case.steps(&stream) {
+                take(&self.stores[worker], worker, &step).await?;
+            }
+            self.db.sweep().await;
+            self.compare(&expected(case, &stream)).await
+        })
+    }
+
+    /// Runs the transactions of a case as each worker comes to them.
+    pub(super) fn converges_at_once(&self, case: &Case) -> Result<(), String> {
+        let stream = case.stream();
+        let mut hands = vec![Vec::new(); WORKERS];
+        for (worker, step) in case.steps(&stream) {
+            hands[worker].push(step);
+        }
+        self.runtime.block_on(async {
+            let mut workers = JoinSet::new();
+            for (worker, steps) in hands.into_iter().enumerate() {
+                let store = self.stores[worker].clone();
+                workers.spawn(async move {
+                    for step in steps {
+                        take(&store, worker, &step).await?;
+                    }
+                    Ok::<_, String>(())
+                });
+            }
+            workers.join_all().await.into_iter().collect::<Result<(), _>>()?;
+            self.db.sweep().await;
+            self.compare(&expected(case, &stream)).await
+        })
+    }
+
+    /// Compares every table with what it ought to hold, and the totals of the workers with the tables.
+    async fn compare(&self, expected: &Tables) -> Result<(), String> {
+        let found = self.found().await;
+        let mut faults = Vec::new();
+        for (name, _) in TABLES {
+            let rows = |tables: &Tables| {
+                let rows = tables.get(name).into_iter().flatten();
+                let mut rows: Vec<String> = rows.map(Value::to_string).collect();
+                rows.sort();
+                rows
+            };
+            let (found, expected) = (rows(&found), rows(expected));
+            let more = found.iter().filter(|row| !expected.contains(row));
+            faults.extend(more.map(|row| format!("{name} has {row}")));
+            let less = expected.iter().filter(|row| !found.contains(row));
+            faults.extend(less.map(|row| format!("{name} lacks {row}")));
+        }
+        let totals = self.db.totals().await;
+        for field in FIELDS {
+            let rows = i64::try_from(found.get(field).map_or(0, Vec::len)).unwrap();
+            let total = totals.get(field).copied().unwrap_or_default();
+            if total != rows {
+                faults.push(format!("{field} has {rows} rows and counts {total}"));
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+    }
+
+    async fn found(&self) -> Tables {
+        let selects = TABLES.map(|(name, except)| {
+            let row = format!("to_jsonb(t) - ARRAY[{except}]::text[]");
+            let (row, of) = match name {
+                // Where no profile says it, it is when the row was made.
+                "users" => (
+                    format!("{row} || jsonb_build_object('created_at', nullif(t.created_at, t.indexed_at))"),
+                    "".to_owned(),
+                ),
+                // The rows that stand for the subjects of verifications hold nothing.
+                "penstock_repos" => (row, "WHERE did NOT LIKE 'subject:%'".to_owned()),
+                // What a deletion of the account took may have left a tombstone: nothing looks at it.
+                "penstock_tombstones" => {
+                    let gone = "SELECT FROM penstock_repos AS r WHERE r.deleted_through >= t.entry_id \
+                                AND r.did = split_part(t.uri, '/', 3)";
+                    (row, format!("WHERE NOT EXISTS ({gone})"))
+                }
+                _ => (row, String::new()),
+            };
+            format!("SELECT '{name}' AS name, {row} AS row FROM {name} AS t {of}")
+        });
+        let sql = sqlx::AssertSqlSafe(selects.join(" UNION ALL "));
+        let rows: Vec<(String, Value)> = sqlx::query_as(sql).fetch_all(self.db.store.pool()).await.unwrap();
+        let mut tables = BTreeMap::new();
+        for (name, mut row) in rows {
+            if name == "penstock_shadowed" {
+                tidy(&mut row["row"]);
+            }
+            tables.entry(name).or_insert_with(Vec::new).push(row);
+        }
+        tables
+    }
+}
+
+/// A row that stood and now waits has all its columns and PostgreSQL's times; one that never stood has those that are
+/// written, and ours.
+fn tidy(row: &mut Value) {
+    let fields = row.as_object_mut().unwrap();
+    for name in ["uri", "commit_rev", "entry_id", "indexed_at"] {
+        fields.remove(name);
+    }
+    for name in ["created_at", "verified_at", "commit_time"] {
+        if let Some(Value::String(time)) = fields.get_mut(name) {
+            *time = time.trim_end_matches(".000000").to_owned();
+        }
+    }
+}
+
+/// Takes a step as a worker would: again, where others were in its way.
+async fn take(store: &Store, worker: usize, step: &Step) -> Result<(), String> {
+    let name = format!("w{worker}");
+    loop {
+        let outcome = match step {
+            Step::Apply(entries) => store.apply(&name, entries).await.map(|applied| applied.rejected),
+            Step::Sweep(limit) => store.sweep_deleted(&name, *limit).await.map(|_| Vec::new()),
+        };
+        match outcome {
+            Ok(rejected) if rejected.is_empty() => return Ok(()),
+            Ok(rejected) => return Err(format!("refuses {rejected:?}")),
+            Err(ApplyError::Retry { reason: "deadlock" | "race", .. }) => {}
+            Err(error) => return Err(format!("fails: {error:?}")),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! What the database has to hold: each repo's events applied once and in order, and nothing of how they came.
+//!
+//! Besides, a row says which entry wrote it: the last one by which the last event of its record came.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use penstock_core::data::Action;
+use penstock_core::stream::StreamId;
+use serde_json::{Value, json};
+
+use super::history::{Case, REPOS, Says, Written};
+use super::records::{Kind, Op, Stamped};
+
+/// The rows of each table, as JSON.
+pub(super) type Tables = BTreeMap<String, Vec<Value>>;
+
+/// The last word on a record: whose, and the record but where it was deleted.
+struct Stands<'s> {
+    by: &'s Written,
+    op: Option<&'s Op>,
+}
+
+/// What the events of one repo amount to.
+#[derive(Default)]
+struct Repo<'s> {
+    /// By collection and key.
+    records: BTreeMap<String, Stands<'s>>,
+    handle: Option<(&'s Written, String)>,
+    account: Option<(&'s Written, bool, Option<&'static str>)>,
+    /// The greatest rev that any entry said.
+    rev: Option<&'s str>,
+    /// The last entry that deleted the account.
+    through: Option<StreamId>,
+}
+
+/// Where only one record may stand: the table and the columns that say where; the first may be none.
+const PLACES: [(&str, &str, &str); 8] = [
+    ("likes", "user_did", "post_uri"),
+    ("reposts", "user_did", "post_uri"),
+    ("bookmarks", "user_did", "post_uri"),
+    ("follows", "follower_did", "following_did"),
+    ("blocks", "blocker_did", "blocked_did"),
+    ("list_items", "list_uri", "subject_did"),
+    ("list_blocks", "blocker_did", "list_uri"),
+    ("verifications", "", "subject_did"),
+];
+
+/// What counts for a post: the table, its column with the post, and the count.
+const COUNTS: [(&str, &str, &str); 5] = [
+    ("likes", "post_uri", "like_count"),
+    ("reposts", "post_uri", "repost_count"),
+    ("posts", "parent_uri", "reply_count"),
+    ("quotes", "quoted_uri", "quote_count"),
+    ("bookmarks", "post_uri", "bookmark_count"),
+];
+
+/// Returns every row that has to stand once all is applied and swept.
+pub(super) fn expected(case: &Case, stream: &[Written]) -> Tables {
+    let mut tables = Tables::new();
+    for (did, repo) in fold(case, stream) {
+        tell_account(&mut tables, did, &repo);
+        for (path, Stands { by, op }) in &repo.records {
+            let uri = format!("at://{did}/{path}");
+            match op {
+                _ if path.starts_with(Kind::Profile.collection()) => {}
+                Some(op) => tell_record(&mut tables, &repo, did, &uri, by, op),
+                None => {
+                    let row = json!({"uri": uri, "commit_rev": by.rev, "entry_id": by.entry_id()});
+                    add(&mut tables, "penstock_tombstones", row);
+                }
+            }
+        }
+    }
+    settle_places(&mut tables);
+    count(&mut tables);
+    tables
+}
+
+fn fold<'s>(case: &Case, stream: &'s [Written]) -> BTreeMap<&'static str, Repo<'s>> {
+    let mut repos: BTreeMap<&str, Repo<'_>> = BTreeMap::new();
+    for by in stream {
+        let event = &case.events[by.event];
+        let repo = repos.entry(REPOS[event.repo]).or_default();
+        if let Says::Commit(_) = event.says {
+            repo.rev = repo.rev.max(by.rev.as_deref());
+        }
+    }
+    let last: BTreeMap<usize, &Written> = stream.iter().map(|by| (by.event, by)).collect();
+    let mut fills = Vec::new();
+    for (event, by) in case.events.iter().zip(last.into_values()) {
+        let repo = repos.entry(REPOS[event.repo]).or_default();
+        match &event.says {
+            Says::Commit(_) => {
+                for op in by.ops.iter().filter(|op| op.leaves_a_trace()) {
+                    let stands = (op.action != Action::Delete).then_some(op);
+                    repo.records.insert(op.path(), Stands { by, op: stands });
+                }
+            }
+            Says::Fill(_) => fills.push((REPOS[event.repo], by)),
+            Says::Handle(Some(handle)) => repo.handle = Some((by, format!("h{handle}.example"))),
+            Says::Handle(None) => {}
+            Says::Account(active, status) => {
+                repo.account = Some((by, *active, *status));
+                if (*active, *status) == (false, Some("deleted")) {
+                    repo.records.clear();
+                    repo.through = Some(by.order);
+                }
+            }
+        }
+    }
+    // A backfill fills what the relay says nothing of, and a deletion takes what was filled before it.
+    for (did, by) in fills {
+        let repo = repos.entry(did).or_default();
+        if Some(by.order) > repo.through {
+            for op in by.ops.iter().filter(|op| op.action != Action::Delete && !op.bare) {
+                repo.records.entry(op.path()).or_insert(Stands { by, op: Some(op) });
+            }
+        }
+    }
+    repos
+}
+
+fn add(tables: &mut Tables, table: &str, row: Value) {
+    tables.entry(table.to_owned()).or_default().push(row);
+}
+
+fn tell_account(tables: &mut Tables, did: &str, repo: &Repo<'_>) {
+    let profile = repo.records.get("app.bsky.actor.profile/self");
+    let record = profile.and_then(|stands| stands.op).map_or(Value::Null, |op| op.record(did));
+    let created_at = record["createdAt"].as_str().map(|at| at.trim_end_matches('Z'));
+    let (active, status) = repo.account.map_or((None, None), |(_, active, status)| (Some(active), status));
+    let user = json!({
+        "did": did, "handle": repo.handle.as_ref().map_or("handle.invalid", |(_, handle)| handle),
+        "display_name": record["displayName"], "description": record["description"], "avatar_url": null,
+        "banner_url": null, "pinned_post": record["pinnedPost"], "created_at": created_at, "profile_record": record,
+        "active": active, "status": status,
+    });
+    add(tables, "users", user);
+    let through = repo.through.map(entry_id);
+    let guards = json!({
+        "did": did, "rev": repo.rev, "active": active, "status": status, "deleted_through": through,
+        "swept_through": through, "identity_entry": repo.handle.as_ref().map(|(by, _)| by.entry_id()),
+        "account_entry": repo.account.map(|(by, ..)| by.entry_id()),
+        "profile_rev": profile.and_then(|stands| stands.by.rev.as_deref()),
+        "profile_entry": profile.map(|stands| stands.by.entry_id()),
+    });
+    add(tables, "penstock_repos", guards);
+}
+
+fn tell_record(tables: &mut Tables, repo: &Repo<'_>, did: &str, uri: &str, by: &Written, op: &Op) {
+    let stamped = by.stamped();
+    let at = op.created_at(&stamped);
+    let (table, mut row) = op.row(did, &stamped);
+    match table {
+        "thread_gates" | "post_gates" => {
+            let post = uri.replace(".threadgate/", ".post/").replace(".postgate/", ".post/");
+            row.insert("post_uri".to_owned(), post.into());
+        }
+        _ => {
+            row.insert("uri".to_owned(), uri.into());
+        }
+    }
+    row.insert("commit_rev".to_owned(), by.rev.clone().into());
+    row.insert("entry_id".to_owned(), by.entry_id().into());
+    let shown = |kind: &str, post: &str| {
+        json!({
+            "uri": uri, "post_uri": post, "originator_did": did, "type": kind, "cid": op.cid(), "sort_at": at,
+            "created_at": at,
+        })
+    };
+    match op.kind {
+        Kind::Post | Kind::Reply | Kind::Quote | Kind::QuoteWithMedia => {
+            for (column, kind) in [("has_thread_gate", Kind::ThreadGate), ("has_post_gate", Kind::PostGate)] {
+                let gate = repo.records.get(&Op { kind, ..op.clone() }.path());
+                row.insert(column.to_owned(), gate.is_some_and(|gate| gate.op.is_some()).into());
+            }
+            add(tables, "feed_items", shown("post", uri));
+        }
+        Kind::Repost => add(tables, "feed_items", shown("repost", &op.subject())),
+        _ => {}
+    }
+    if let Kind::Quote | Kind::QuoteWithMedia = op.kind {
+        let quote = json!({
+            "uri": format!("{uri}#quote"), "cid": op.cid(), "post_uri": uri, "quoted_uri": op.subject(),
+            "quoted_cid": "bafysubject", "created_at": at,
+        });
+        add(tables, "quotes", quote);
+    }
+    add(tables, table, row.into());
+}
+
+/// Leaves each place to the one it belongs to, and lets the others wait: the greatest rev has it, where there is none
+/// the last entry, then the greatest URI; a verification of the lowest URI.
+fn settle_places(tables: &mut Tables) {
+    for (table, a, b) in PLACES {
+        let mut places: BTreeMap<(String, String), Vec<Value>> = BTreeMap::new();
+        for row in tables.remove(table).unwrap_or_default() {
+            let text = |column: &str| row.get(column).unwrap_or(&Value::Null).to_string();
+            places.entry((text(a), text(b))).or_default().push(row);
+        }
+        for mut wanting in places.into_values() {
+            wanting.sort_by_cached_key(|row| {
+                let text = |column: &str| row[column].as_str().unwrap_or_default().to_owned();
+                let entry = if row["commit_rev"].is_null() { text("entry_id") } else { String::new() };
+                (text("commit_rev"), entry, text("uri"))
+            });
+            if table == "verifications" {
+                wanting.sort_by_cached_key(|row| std::cmp::Reverse(row["uri"].to_string()));
+            }
+            let has = wanting.pop().unwrap();
+            add(tables, table, has);
+            for row in wanting {
+                wait(tables, table, (a, b), row);
+            }
+        }
+    }
+}
+
+fn wait(tables: &mut Tables, table: &str, (a, b): (&str, &str), mut row: Value) {
+    let fields = row.as_object_mut().unwrap();
+    let mut take = |column: &str| fields.remove(column).unwrap();
+    let (uri, rev, entry) = (take("uri"), take("commit_rev"), take("entry_id"));
+    let repo = uri.as_str().unwrap().split('/').nth(2).unwrap().to_owned();
+    if table == "reposts" {
+        // Its item in the feeds waits with it, and keeps only its CID.
+        let shown = tables.get_mut("feed_items").unwrap();
+        let at = shown.iter().position(|item| item["uri"] == uri).unwrap();
+        row["cid"] = shown.remove(at)["cid"].take();
+    }
+    let a = row.get(a).cloned().unwrap_or_else(|| "".into());
+    let shadow = json!({
+        "uri": uri, "repo": repo, "kind": table, "key_a": a, "key_b": row[b], "commit_rev": rev, "entry_id": entry,
+        "row": row,
+    });
+    add(tables, "penstock_shadowed", shadow);
+}
+
+fn count(tables: &mut Tables) {
+    let mut posts: BTreeMap<String, BTreeMap<&str, u64>> = BTreeMap::new();
+    for (table, column, count) in COUNTS {
+        for row in tables.get(table).into_iter().flatten() {
+            if let Some(post) = row[column].as_str() {
+                *posts.entry(post.to_owned()).or_default().entry(count).or_default() += 1;
+            }
+        }
+    }
+    for table in ["feed_generators", "labeler_services"] {
+        for row in tables.get_mut(table).into_iter().flatten() {
+            let counts = posts.get(row["uri"].as_str().unwrap());
+            let likes = counts.and_then(|counts| counts.get("like_count")).copied().unwrap_or_default();
+            row["like_count"] = likes.into();
+        }
+    }
+    for (post, counts) in posts {
+        let mut row = json!({ "post_uri": post });
+        for (_, _, count) in COUNTS {
+            row[count] = counts.get(count).copied().unwrap_or_default().into();
+        }
+        add(tables, "post_aggregations", row);
+    }
+}
+
+// === impl Written ===
+
+impl Written {
+    /// Returns the ID as rows carry it; that of a backfill sorts before all others.
+    fn entry_id(&self) -> String {
+        let mark = if self.seq.is_none() { "!" } else { "" };
+        format!("{mark}{}", entry_id(self.order))
+    }
+
+    fn stamped(&self) -> Stamped {
+        let came = i64::try_from(self.order.ms / 1000).unwrap();
+        let commit_time = self.time.map(datetime);
+        Stamped {
+            at: commit_time.clone().unwrap_or_else(|| datetime(came)),
+            commit_time,
+            commit_seq: self.seq.map(|seq| seq.to_string()),
+        }
+    }
+}
+
+fn entry_id(StreamId { ms, seq }: StreamId) -> String {
+    format!("{ms:013}-{seq:06}")
+}
+
+fn datetime(seconds: i64) -> String {
+    Timestamp::from_second(seconds).unwrap().to_zoned(TimeZone::UTC).datetime().to_string()
+}
