@@ -11,11 +11,20 @@ use tokio::sync::OwnedSemaphorePermit;
 #[derive(Debug)]
 pub(crate) struct Chunk {
     /// The frames, in order.
-    pub(crate) frames: Vec<Bytes>,
+    pub(crate) frames: Vec<Received>,
     /// When the first of them was received.
     pub(crate) received: Instant,
     /// The share of the buffer's bytes they take until they are written.
     pub(crate) share: OwnedSemaphorePermit,
+}
+
+/// What came off the socket as one message.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// A frame.
+    Frame(Bytes),
+    /// What is left of a frame that was too large: how many bytes it had.
+    Oversized(u64),
 }
 
 /// A chunk, decoded.
@@ -44,8 +53,22 @@ pub(crate) enum Item {
     Ignored(Option<u64>),
     /// Has a number and wrong content: a dead letter.
     Refused(Box<BadFrame>, Bytes),
+    /// Was too large to be read: how many bytes it had.
+    Oversized(u64),
     /// Cannot be told from noise.
     Unreadable(FrameError, Bytes),
+}
+
+// === impl Received ===
+
+impl Received {
+    /// Returns how many bytes it holds.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Frame(frame) => frame.len(),
+            Self::Oversized(_) => 0,
+        }
+    }
 }
 
 // === impl Chunk ===
@@ -53,12 +76,16 @@ pub(crate) enum Item {
 impl Chunk {
     /// Decodes every frame.
     pub(crate) fn decode(self, limits: &Limits) -> Decoded {
-        let items = self.frames.into_iter().map(|frame| item(frame, limits)).collect();
+        let items = self.frames.into_iter().map(|received| item(received, limits)).collect();
         Decoded { items, received: self.received, share: Arc::new(self.share) }
     }
 }
 
-fn item(frame: Bytes, limits: &Limits) -> Item {
+fn item(received: Received, limits: &Limits) -> Item {
+    let frame = match received {
+        Received::Frame(frame) => frame,
+        Received::Oversized(size) => return Item::Oversized(size),
+    };
     match penstock_wire::decode(&frame, limits) {
         Ok(Frame::Event(event)) => Item::Event(event),
         Ok(Frame::Sync(sync)) => Item::Sync(sync),

@@ -12,6 +12,12 @@ pub enum IngestError {
         /// Why not.
         source: RedisError,
     },
+    /// The database's URL is none.
+    #[error("could not use the database url")]
+    Database {
+        /// Why not.
+        source: sqlx::Error,
+    },
     /// A task that must run ended by a panic.
     #[error("task {name} ended")]
     Task {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use penstock_core::data::EventKind;
+use penstock_core::stream::StreamId;
 use penstock_telemetry::metrics::{Counter, Gauge, Histogram, Metric, Metrics};
 use penstock_wire::{BadFrame, FrameError};
 use tracing::{error, info, warn};
@@ -44,6 +45,7 @@ pub(crate) struct Telemetry {
     paused: Gauge,
     lease: Gauge,
     trimmed: Counter,
+    trim_failures: Counter,
     length: Gauge,
     holding: Gauge,
     left_out: Gauge,
@@ -67,8 +69,10 @@ pub(crate) struct Published {
     pub(crate) entries: usize,
     /// The cursor it set.
     pub(crate) cursor: Option<u64>,
-    /// The event time it set.
-    pub(crate) event_time: Option<Timestamp>,
+    /// How old its events are, whatever single ones say.
+    pub(crate) usual_time: Option<Timestamp>,
+    /// The ID of its last entry.
+    pub(crate) last_id: Option<StreamId>,
     /// When it was sent.
     pub(crate) sent: Instant,
     /// When its first frame was received.
@@ -137,6 +141,7 @@ impl Telemetry {
             paused: gauge(Metric::Paused),
             lease: gauge(Metric::LeaseHeld),
             trimmed: counter(Metric::TrimmedEntries),
+            trim_failures: counter(Metric::TrimFailures),
             length: gauge(Metric::StreamLength),
             holding: gauge(Metric::HoldingGroups),
             left_out: gauge(Metric::LeftOutGroups),
@@ -216,6 +221,43 @@ impl Telemetry {
         }
     }
 
+    pub(crate) fn foreign_cursor(&self, found: &str, expected: &str, refusals: u32) {
+        error!(
+            found,
+            expected,
+            refusals,
+            "something else wrote the cursor: if another system still does, stop it or give it a cursor key of its own \
+             (redis.cursorKey)"
+        );
+    }
+
+    pub(crate) fn lost(&self, host: &str, checkpoint: Option<u64>, is_configured: bool) {
+        if is_configured {
+            error!(host, checkpoint, "redis lost what was written to it: resuming at the checkpoint in postgresql");
+        } else {
+            error!(
+                host,
+                "redis lost what was written to it, and there are checkpoints of other hosts only: reading this one from its \
+                 oldest event"
+            );
+        }
+    }
+
+    pub(crate) fn oversized(&self, size: u64, cursor: Option<u64>, times: u32) {
+        self.metrics.counter(Metric::FramesRefused, "oversized").inc();
+        warn!(size, cursor, times, "frame is too large to be read, reading again from the cursor");
+    }
+
+    pub(crate) fn passed_over(&self, size: u64, cursor: Option<u64>) {
+        self.metrics.counter(Metric::FramesRefused, "oversized").inc();
+        self.metrics.counter(Metric::DeadLetters, "ingest").inc();
+        error!(size, cursor, "frame is too large to be read, passed over: what it told is not known");
+    }
+
+    pub(crate) fn trim_failed(&self) {
+        self.trim_failures.inc();
+    }
+
     pub(crate) fn connected(&self, host: &str, ask: Option<u64>, why: &'static str) {
         self.connected.set(1.0);
         self.progress.totals.connected.store(true, Ordering::Relaxed);
@@ -246,17 +288,19 @@ impl Telemetry {
             totals.cursor.store(cursor, Ordering::Relaxed);
             self.cursor.set(cursor as f64);
         }
-        if let Some(time) = batch.event_time {
+        if let Some(time) = batch.usual_time {
             totals.event_millis.store(u64::try_from(time.as_millisecond()).unwrap_or_default(), Ordering::Relaxed);
         }
     }
 
-    /// Shows the cursor that was found at start.
+    /// Shows the cursor that was found at start. How old its events are is known better of those written here.
     pub(crate) fn resumed(&self, cursor: Option<u64>, event_time: Option<Timestamp>) {
         let totals = &self.progress.totals;
-        totals.cursor.store(cursor.unwrap_or_default(), Ordering::Relaxed);
-        let millis = event_time.and_then(|time| u64::try_from(time.as_millisecond()).ok()).unwrap_or_default();
-        totals.event_millis.store(millis, Ordering::Relaxed);
+        let before = totals.cursor.swap(cursor.unwrap_or_default(), Ordering::Relaxed);
+        if before != cursor.unwrap_or_default() {
+            let millis = event_time.and_then(|time| u64::try_from(time.as_millisecond()).ok()).unwrap_or_default();
+            totals.event_millis.store(millis, Ordering::Relaxed);
+        }
         self.cursor.set(cursor.unwrap_or_default() as f64);
     }
 

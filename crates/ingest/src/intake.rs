@@ -14,6 +14,7 @@ use crate::decode::Item;
 use crate::events::Telemetry;
 use crate::live::Sampler;
 use crate::publish::{Batch, Letter};
+use crate::recent::Recent;
 use crate::revs::Revs;
 use crate::seam::{Seam, Verdict};
 
@@ -26,6 +27,11 @@ pub(crate) struct Memory {
     revs: Revs,
     /// The last unreadable frame: behind which cursor, its hash, how many times.
     unreadable: Option<(Option<u64>, u64, u32)>,
+    /// The last frame too large to be read: behind which cursor, its size, how many times.
+    oversized: Option<(Option<u64>, u64, u32)>,
+    /// The host that was read last, and its latest event times.
+    host: String,
+    recent: Recent,
 }
 
 /// The items of one connection on their way into batches.
@@ -70,9 +76,44 @@ pub(crate) enum Stop {
     Said(String),
 }
 
+// === impl Memory ===
+
+impl Memory {
+    /// Prepares for reading a host.
+    pub(crate) fn read(&mut self, host: &str) {
+        if self.host != host {
+            host.clone_into(&mut self.host);
+            self.recent.clear();
+        }
+    }
+
+    /// Says whether a frame behind the cursor was too large to be read so often that it is to be passed over.
+    pub(crate) fn is_to_pass_over(&self, cursor: Option<u64>) -> bool {
+        self.oversized.is_some_and(|(at, _, times)| at == cursor && times + 1 >= UNREADABLE)
+    }
+}
+
 // === impl Intake ===
 
 impl Intake<'_> {
+    /// Notes that the connection ended at a frame of that many bytes, too large to be read.
+    pub(crate) fn oversized(&mut self, size: u64) {
+        let cursor = self.seam.cursor();
+        let times = match self.memory.oversized {
+            Some((at, same, times)) if (at, same) == (cursor, size) => times + 1,
+            _ => 1,
+        };
+        self.memory.oversized = Some((cursor, size, times));
+        self.telemetry.oversized(size, cursor, times);
+    }
+
+    /// Takes the batch that is to be sent.
+    pub(crate) fn take_batch(&mut self) -> Option<Batch> {
+        let mut batch = self.batch.take()?;
+        batch.set_usual_time(self.memory.recent.median());
+        Some(batch)
+    }
+
     /// Takes one item. What came before it is in the batch when it stops the connection.
     pub(crate) fn take(
         &mut self,
@@ -84,13 +125,13 @@ impl Intake<'_> {
         match item {
             Item::Event(event) => {
                 self.telemetry.event(event.kind);
-                if self.judge(event.seq, event.time, now)? {
+                if self.judge(event.seq, event.time, received, now)? {
                     self.event(event, share, received, now);
                 }
             }
             Item::Sync(sync) => {
                 self.telemetry.sync();
-                if self.judge(sync.seq, sync.time, now)? {
+                if self.judge(sync.seq, sync.time, received, now)? {
                     self.memory.revs.sync(&sync.did, &sync.rev);
                     self.advance(share, received);
                 }
@@ -98,17 +139,25 @@ impl Intake<'_> {
             Item::Ignored(seq) => {
                 self.telemetry.other();
                 if let Some(seq) = seq
-                    && self.judge(seq, None, now)?
+                    && self.judge(seq, None, received, now)?
                 {
                     self.advance(share, received);
                 }
             }
             Item::Refused(bad, frame) => {
-                if self.judge(bad.seq, bad.time, now)? {
+                if self.judge(bad.seq, bad.time, received, now)? {
                     self.refused(&bad, frame, share, received);
                 }
             }
             Item::Unreadable(error, frame) => return self.unreadable(&error, frame, share, received),
+            Item::Oversized(size) => {
+                self.telemetry.passed_over(size, self.seam.cursor());
+                self.loss("a frame too large to be read was passed over");
+                let error = format!("frame of {size} bytes is too large to be read");
+                let batch = self.batch.get_or_insert_with(|| Batch::new(received));
+                batch.letter(Letter { frame: Bytes::new(), seq: None, error });
+                batch.keep(share);
+            }
             Item::Info(info) => {
                 self.telemetry.info(&info.name, info.message.as_deref());
                 if &*info.name == "OutdatedCursor" {
@@ -128,8 +177,12 @@ impl Intake<'_> {
     }
 
     /// Says whether the number is to be written.
-    fn judge(&mut self, seq: u64, time: Option<Timestamp>, now: Timestamp) -> Result<bool, Stop> {
-        match self.seam.judge(seq, time, now) {
+    fn judge(&mut self, seq: u64, time: Option<Timestamp>, received: Instant, now: Timestamp) -> Result<bool, Stop> {
+        let verdict = self.seam.judge(seq, time, now);
+        if let (Verdict::Take | Verdict::TakeAfterGap(_), Some(time)) = (verdict, time) {
+            self.memory.recent.note(received, time, now);
+        }
+        match verdict {
             Verdict::Take => Ok(true),
             Verdict::Repeat => {
                 self.telemetry.repeat();

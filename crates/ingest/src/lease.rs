@@ -9,8 +9,9 @@ use fred::types::{Expiration, SetOptions};
 use rand::RngExt;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use crate::pulse::Pulse;
 use crate::scripts;
 
 /// The right to write, held under a token that is random per acquisition.
@@ -71,10 +72,14 @@ impl Lease {
         u64::try_from(self.time.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Renews the lease until it turns out to be somebody else's.
-    pub(crate) async fn keep(&self) {
+    /// Renews the lease until it turns out to be somebody else's, or until whoever reads has stood still for long.
+    pub(crate) async fn keep(&self, pulse: &Pulse) {
         loop {
             sleep(self.time / 3).await;
+            if let Some(still) = pulse.still() {
+                error!(?still, "reading does not go on, giving the lease up");
+                return;
+            }
             let renewed: Result<i64, Error> = self
                 .client
                 .eval(scripts::RENEW, vec![self.key.as_str()], vec![self.token.clone(), self.millis().to_string()])

@@ -7,24 +7,31 @@
 //! One process holds the lease and writes; any other stands by. Each batch is one script behind the fence of lease and
 //! cursor: after any doubt the connection is given up, the cursor read anew, and the relay asked from there.
 
+mod checkpoint;
 mod control;
 mod decode;
 mod error;
 mod events;
+mod follow;
 mod intake;
 mod lease;
 mod live;
+mod outcome;
 mod position;
 mod pressure;
 mod publish;
+mod pulse;
+mod recent;
 mod revs;
 mod scripts;
 mod seam;
 mod session;
+mod skimmer;
 mod socket;
 mod standby;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod trim;
 
 use std::sync::Arc;
@@ -48,11 +55,13 @@ use tracing::{error, info, warn};
 pub use error::IngestError;
 pub use events::Progress;
 
+use checkpoint::Database;
 use events::Telemetry;
 use intake::Memory;
 use lease::Lease;
 use live::{Connection, Live, Sampler};
-use session::{Outcome, Session};
+use pulse::Pulse;
+use session::{Kept, Session};
 use standby::Standby;
 use trim::Trimmer;
 
@@ -62,6 +71,9 @@ const LIVE_BATCHES: usize = 64;
 /// How often it is told that something is still not there.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
+/// How long reading may stand still, besides what Redis may take: then the lease is given up.
+const STILL: Duration = Duration::from_secs(30);
+
 /// How long the last status and the lease's release may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -69,8 +81,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub struct Ingest {
     settings: Arc<Settings>,
     telemetry: Telemetry,
+    health: Health,
     redis: CheckHandle,
     role: CheckHandle,
+    checkpoint: CheckHandle,
 }
 
 /// Why the lease is no longer used.
@@ -86,7 +100,9 @@ impl Ingest {
     #[must_use]
     pub fn new(settings: Arc<Settings>, metrics: &Metrics, health: &Health) -> Self {
         let telemetry = Telemetry::new(metrics, Progress::default());
-        Self { settings, telemetry, redis: health.check("redis"), role: health.check("ingest") }
+        let check = |name| health.check(name);
+        let (redis, role, checkpoint) = (check("redis"), check("ingest"), check("checkpoint"));
+        Self { settings, telemetry, health: health.clone(), redis, role, checkpoint }
     }
 
     /// Returns the running totals, for whoever shows them.
@@ -98,8 +114,11 @@ impl Ingest {
     /// Runs until cancelled: what was received is written, the lease given back.
     ///
     /// # Errors
-    /// Redis cannot be used as it is set up, or a task that must run ended.
+    /// Redis or PostgreSQL cannot be used as they are set up, or a task that must run ended.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), IngestError> {
+        let url = self.settings.postgres.url.as_ref().map(|url| Database::new(url.expose()));
+        let database = url.transpose().map_err(|source| IngestError::Database { source })?;
+        let mut kept = Kept { database, greatest: None };
         let Some(client) = self.connect(&cancel).await? else { return Ok(()) };
         let mut around = JoinSet::new();
         let reconnect = Arc::new(Notify::new());
@@ -107,12 +126,13 @@ impl Ingest {
         around.spawn(summary(self.telemetry.clone(), self.settings.telemetry.summary_interval));
         loop {
             self.role.ok();
+            self.checkpoint.ok();
             let lease_time = self.settings.ingest.lease_time;
             let key = self.settings.keys.ingest_lease();
             let Some(lease) = Lease::acquire(&client, key, lease_time, &cancel).await else { break };
             self.telemetry.lease(true);
             info!(key = lease.key(), "holding the lease");
-            let left = self.hold(&client, &lease, &reconnect, &cancel).await;
+            let left = self.hold(&client, &lease, &reconnect, &mut kept, &cancel).await;
             self.telemetry.lease(false);
             match left? {
                 Left::Asked => {
@@ -166,6 +186,7 @@ impl Ingest {
         client: &Client,
         lease: &Lease,
         reconnect: &Arc<Notify>,
+        kept: &mut Kept,
         cancel: &CancellationToken,
     ) -> Result<Left, IngestError> {
         let settings = &self.settings;
@@ -194,9 +215,10 @@ impl Ingest {
             telemetry: self.telemetry.clone(),
             connection: watching,
         };
-        let keeper = lease.clone();
+        let pulse = Pulse::new(&self.health, STILL + settings.redis.command_timeout * 4);
+        let (keeper, kept_alive) = (lease.clone(), pulse.clone());
         tasks.spawn(async move {
-            keeper.keep().await;
+            keeper.keep(&kept_alive).await;
             "lease"
         });
         tasks.spawn(async move {
@@ -208,6 +230,9 @@ impl Ingest {
             "standby"
         });
         let mut session = Session {
+            kept,
+            pulse: pulse.clone(),
+            checkpoint: self.checkpoint.clone(),
             settings: Arc::clone(settings),
             client: client.clone(),
             lease: lease.clone(),
@@ -221,87 +246,15 @@ impl Ingest {
             sampler: Sampler::new(settings.ingest.broadcast_rate.get(), Instant::now()),
         };
         let left = tokio::select! {
-            left = self.read(&mut session, cancel) => Ok(left),
+            left = follow::follow(&mut session, cancel) => Ok(left),
             Some(ended) = tasks.join_next() => gone(ended),
         };
         // The channels close with the session; the last status is written then.
         drop(session);
+        pulse.retire();
         let _ = timeout(FAREWELL, live).await;
         tasks.shutdown().await;
         left
-    }
-
-    /// Reads one connection after the other.
-    async fn read(&self, session: &mut Session, cancel: &CancellationToken) -> Left {
-        let relay_settings = &self.settings.relay;
-        let urls = &relay_settings.urls;
-        let mut at = self.first_relay(session).await;
-        let mut relay_backoff = Backoff::new(relay_settings.backoff_min, relay_settings.backoff_max);
-        let mut redis_backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
-        let mut anew = false;
-        loop {
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Left::Asked,
-                () = session.unpaused() => {}
-            }
-            let Some(relay) = urls.get(at % urls.len().max(1)) else { return Left::Asked };
-            let outcome = session.run(relay, anew, cancel).await;
-            anew = false;
-            let wait = match outcome {
-                Outcome::Asked => return Left::Asked,
-                Outcome::LeaseLost => return Left::Lost,
-                Outcome::Paused => Duration::ZERO,
-                Outcome::Reconnect => {
-                    self.telemetry.reconnect("asked");
-                    Duration::ZERO
-                }
-                Outcome::Reset => {
-                    self.telemetry.reconnect("reset");
-                    anew = true;
-                    relay_backoff.fail()
-                }
-                Outcome::Redis { reason, detail } => {
-                    self.telemetry.publish_refused(reason);
-                    self.redis.failing(detail.clone());
-                    let wait = redis_backoff.fail();
-                    warn!(reason, detail, ?wait, "position is in doubt, reading it anew");
-                    tokio::select! {
-                        () = cancel.cancelled() => return Left::Asked,
-                        () = sleep(wait) => {}
-                    }
-                    continue;
-                }
-                Outcome::Relay { reason, detail, healthy } => {
-                    self.telemetry.reconnect(reason);
-                    if healthy >= relay_settings.healthy_after {
-                        relay_backoff.succeed();
-                    }
-                    let wait = relay_backoff.fail();
-                    warn!(relay = %relay, reason, detail, ?wait, "connection to the relay ended");
-                    if relay_backoff.failures().is_multiple_of(relay_settings.failover_after.get()) && urls.len() > 1 {
-                        at += 1;
-                        let next = urls.get(at % urls.len()).map(ToString::to_string);
-                        error!(from = %relay, to = next, failures = relay_backoff.failures(), "failing over to the next relay");
-                    }
-                    wait
-                }
-            };
-            redis_backoff.succeed();
-            tokio::select! {
-                () = cancel.cancelled() => return Left::Asked,
-                () = sleep(wait) => {}
-            }
-        }
-    }
-
-    /// After a restart the host that was read last is read on, if it is still configured.
-    async fn first_relay(&self, session: &Session) -> usize {
-        let position = position::Position::load(&session.client, &self.settings.keys).await;
-        let source = position.ok().and_then(|position| position.source);
-        source
-            .and_then(|source| self.settings.relay.urls.iter().position(|relay| relay.host() == source.host))
-            .unwrap_or_default()
     }
 }
 

@@ -4,15 +4,17 @@ use std::collections::HashMap;
 
 use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::{HashesInterface, KeysInterface, StreamsInterface};
+use fred::interfaces::{LuaInterface, StreamsInterface};
 use jiff::Timestamp;
 use penstock_core::keys::Keys;
 use penstock_core::live::{Head, Source, state};
-use penstock_core::settings::Start;
+use penstock_core::settings::{RelayUrl, Start};
 use penstock_core::stream::{Seq, StreamId, field};
 use penstock_core::time;
 use tracing::warn;
 
+use crate::checkpoint::{Checkpoint, Standing};
+use crate::scripts;
 use crate::seam::Seam;
 
 /// How many of the newest entries are looked through for a sequence number.
@@ -31,6 +33,12 @@ pub(crate) struct Position {
     pub(crate) event_time: Option<Timestamp>,
     /// The last usable heads of the hosts that stand by.
     pub(crate) standby: HashMap<String, Head>,
+    /// Whether the stream is there.
+    pub(crate) has_stream: bool,
+    /// This Redis' incarnation; empty where there is none.
+    pub(crate) incarnation: String,
+    /// Whether Redis can be believed, and what PostgreSQL remembers if not.
+    pub(crate) standing: Standing,
 }
 
 /// How to begin on one host.
@@ -42,6 +50,8 @@ pub(crate) struct Begin {
     pub(crate) seam: Seam,
     /// Whether the source is to be written with the next entry.
     pub(crate) set_source: bool,
+    /// The ID below which no further entry may come.
+    pub(crate) floor: Option<StreamId>,
     /// Why, for the log.
     pub(crate) why: &'static str,
 }
@@ -51,28 +61,15 @@ pub(crate) struct Begin {
 impl Position {
     /// Reads the position, under the lease.
     pub(crate) async fn load(client: &Client, keys: &Keys) -> Result<Self, Error> {
-        let fence: Option<String> = client.get(keys.cursor()).await?;
-        let source: Option<String> = client.get(keys.ingest_source()).await?;
-        let state: HashMap<String, String> = client.hgetall(keys.ingest_state()).await?;
-        let source = source.and_then(|json| match serde_json::from_str(&json) {
-            Ok(source) => Some(source),
-            Err(error) => {
-                warn!(%error, key = %keys.ingest_source(), "could not read the cursor's source, taking it as missing");
-                None
-            }
-        });
-        let mut position = Self {
-            cursor: fence.as_deref().and_then(read_cursor),
-            fence: fence.unwrap_or_default(),
-            source,
-            event_time: state.get(state::EVENT_TIME).and_then(|text| time::parse(text)),
-            standby: HashMap::new(),
-        };
-        for (name, value) in &state {
-            if let (Some(host), Ok(head)) = (name.strip_prefix(&state::standby("")), serde_json::from_str(value)) {
-                position.standby.insert(host.to_owned(), head);
-            }
-        }
+        let names = vec![
+            keys.cursor().to_owned(),
+            keys.ingest_source(),
+            keys.ingest_state(),
+            keys.stream().to_owned(),
+            keys.incarnation(),
+        ];
+        let found: Vec<String> = client.eval(scripts::POSITION, names, Vec::<String>::new()).await?;
+        let mut position = Self::read(found, keys);
         if position.source.is_none() && position.cursor.is_some() {
             // The consumer before us wrote its cursor every few seconds, ahead of its entries.
             if let Some((seq, written)) = newest_seq(client, keys).await? {
@@ -83,24 +80,75 @@ impl Position {
         Ok(position)
     }
 
+    fn read(found: Vec<String>, keys: &Keys) -> Self {
+        let mut found = found.into_iter();
+        let mut next = || found.next().unwrap_or_default();
+        let (fence, source, incarnation, has_stream) = (next(), next(), next(), next() == "1");
+        let source = match serde_json::from_str(&source) {
+            Ok(source) => Some(source),
+            Err(_) if source.is_empty() => None,
+            Err(error) => {
+                warn!(%error, key = %keys.ingest_source(), "could not read the cursor's source, taking it as missing");
+                None
+            }
+        };
+        let mut position = Self {
+            cursor: if fence.is_empty() { None } else { read_cursor(&fence) },
+            fence,
+            source,
+            has_stream,
+            incarnation,
+            ..Self::default()
+        };
+        while let (Some(name), Some(value)) = (found.next(), found.next()) {
+            if name == state::EVENT_TIME {
+                position.event_time = time::parse(&value);
+            } else if let (Some(host), Ok(head)) =
+                (name.strip_prefix(&state::standby("")), serde_json::from_str(&value))
+            {
+                position.standby.insert(host.to_owned(), head);
+            }
+        }
+        position
+    }
+
+    /// Chooses the relay to begin with: the one last read, or, where Redis is lost, that of the newest checkpoint.
+    pub(crate) fn home(&self, relays: &[RelayUrl]) -> usize {
+        let of = |host: &str| relays.iter().position(|relay| relay.host() == host);
+        let home = match &self.standing {
+            Standing::Lost { checkpoints, .. } if !checkpoints.is_empty() => {
+                checkpoints.iter().find_map(|checkpoint| of(&checkpoint.host))
+            }
+            _ => self.source.as_ref().and_then(|source| of(&source.host)),
+        };
+        home.unwrap_or_default()
+    }
+
     /// Decides how to begin on a host.
     pub(crate) fn begin(&self, host: &str, start: Start) -> Begin {
+        if let Standing::Lost { checkpoints, .. } = &self.standing
+            && !checkpoints.is_empty()
+        {
+            return at_checkpoint(checkpoints.iter().find(|checkpoint| checkpoint.host == host));
+        }
         let ours = self.source.as_ref().is_none_or(|source| source.host == host);
         match self.cursor {
             Some(cursor) if ours => Begin {
                 ask: Some(cursor.saturating_sub(1)),
                 seam: Seam::after(Some(cursor), self.event_time),
                 set_source: self.source.as_ref().is_none_or(|source| source.first_id.is_empty()),
+                floor: None,
                 why: "resuming at the cursor",
             },
             Some(_) => {
                 let head = self.standby.get(host);
                 Begin {
                     ask: Some(head.map_or(0, |head| head.seq)),
-                    seam: Seam::anything(),
+                    seam: head.map_or_else(Seam::anything, |head| Seam::past(head.seq, Some(head.time))),
                     set_source: true,
+                    floor: None,
                     why: if head.is_some() {
-                        "another host: beginning at its sampled head"
+                        "another host: beginning where it is known to be covered"
                     } else {
                         "another host without a sample: beginning at its oldest event"
                     },
@@ -113,6 +161,7 @@ impl Position {
                 },
                 seam: Seam::anything(),
                 set_source: true,
+                floor: None,
                 why: match start {
                     Start::Live => "no cursor: beginning with live events",
                     Start::Oldest => "no cursor: beginning at the oldest event",
@@ -127,8 +176,32 @@ impl Position {
             ask: Some(0),
             seam: Seam::anything(),
             set_source: true,
+            floor: None,
             why: "the host's sequence began again: reading it from its oldest event",
         }
+    }
+
+    /// Returns the place on the host that is left for another one, so that going back begins there.
+    pub(crate) fn left(&self, host: &str) -> Option<(String, Head)> {
+        let source = self.source.as_ref().filter(|source| source.host != host && !self.standing.is_lost())?;
+        let head = Head { seq: self.cursor?, time: self.event_time.unwrap_or(Timestamp::UNIX_EPOCH) };
+        Some((source.host.clone(), head))
+    }
+}
+
+/// Begins where everything before is surely in PostgreSQL, now that Redis is lost.
+fn at_checkpoint(checkpoint: Option<&Checkpoint>) -> Begin {
+    let seq = checkpoint.map(|checkpoint| checkpoint.seq);
+    Begin {
+        ask: Some(seq.unwrap_or_default()),
+        seam: seq.map_or_else(Seam::anything, |seq| Seam::past(seq, None)),
+        set_source: true,
+        floor: checkpoint.and_then(|checkpoint| checkpoint.stream_id),
+        why: if seq.is_some() {
+            "redis is lost: resuming at the checkpoint"
+        } else {
+            "redis is lost, and there is no checkpoint of this host: beginning at its oldest event"
+        },
     }
 }
 
@@ -156,6 +229,8 @@ async fn newest_seq(client: &Client, keys: &Keys) -> Result<Option<(u64, Option<
 
 #[cfg(test)]
 mod tests {
+    use penstock_core::settings::Value;
+
     use super::*;
 
     fn position(cursor: Option<u64>, host: Option<&str>) -> Position {
@@ -180,7 +255,31 @@ mod tests {
         let head = Head { seq: 700, time: Timestamp::UNIX_EPOCH };
         position.standby.insert("b".to_owned(), head);
         let begin = position.begin("b", Start::Live);
-        assert_eq!((begin.ask, begin.seam.cursor(), begin.set_source), (Some(700), None, true));
+        assert_eq!((begin.ask, begin.seam.cursor(), begin.set_source), (Some(700), Some(700), true));
+    }
+
+    #[test]
+    fn what_is_left_for_another_host_is_kept_unless_redis_is_lost() {
+        let mut position = position(Some(10), Some("a"));
+        let head = Head { seq: 10, time: Timestamp::UNIX_EPOCH };
+        assert_eq!(position.left("b"), Some(("a".to_owned(), head)));
+        assert_eq!(position.left("a"), None);
+        position.standing = Standing::Lost { incarnation: None, checkpoints: Vec::new() };
+        assert_eq!(position.left("b"), None, "who knows what is missing before that cursor");
+    }
+
+    #[test]
+    fn a_lost_redis_is_filled_from_the_newest_checkpoint_of_a_configured_host() {
+        let relays = Vec::<RelayUrl>::parse("ws://a,ws://b,ws://c").unwrap();
+        let checkpoint = |host: &str, seq| Checkpoint { host: host.to_owned(), seq, stream_id: None };
+        let mut position = position(Some(10), Some("c"));
+        let lost = |checkpoints| Standing::Lost { incarnation: None, checkpoints };
+        position.standing = lost(vec![checkpoint("x", 1), checkpoint("b", 2), checkpoint("a", 3)]);
+        assert_eq!(position.home(&relays), 1);
+        assert_eq!((position.begin("b", Start::Live).ask, position.begin("a", Start::Live).ask), (Some(2), Some(3)));
+        assert_eq!(position.begin("c", Start::Live).ask, Some(0), "nothing is known of what it holds");
+        position.standing = lost(Vec::new());
+        assert_eq!((position.home(&relays), position.begin("c", Start::Live).ask), (2, Some(9)), "nothing was settled");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -15,7 +15,8 @@ use fred::types::Value;
 use jiff::Timestamp;
 use penstock_core::data::EventKind;
 use penstock_core::keys::Keys;
-use penstock_core::live::Broadcast;
+use penstock_core::live::{Broadcast, Head, state};
+use penstock_core::stream::StreamId;
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -36,7 +37,25 @@ pub(crate) struct Batch {
     bytes: usize,
     cursor: Option<u64>,
     event_time: Option<Timestamp>,
+    usual_time: Option<Timestamp>,
     received: Instant,
+}
+
+/// What the first batches of a connection must find, and bring beside their events.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Opening {
+    /// The cursor's text as it stands, empty where there is none.
+    pub(crate) fence: String,
+    /// The incarnation that must stand there; empty where that is not looked at.
+    pub(crate) incarnation: String,
+    /// The incarnation to be set with the cursor.
+    pub(crate) new_incarnation: Option<String>,
+    /// The host to be written as the cursor's source with the first entry.
+    pub(crate) source: Option<String>,
+    /// The host that is left for it, and how far that was read.
+    pub(crate) left: Option<(String, Head)>,
+    /// The ID below which no entry may come.
+    pub(crate) floor: Option<StreamId>,
 }
 
 /// A frame set aside.
@@ -64,6 +83,12 @@ pub(crate) enum PublishError {
         /// What should.
         expected: String,
     },
+    /// The workers found this Redis lost, or another system set the incarnation.
+    #[error("the incarnation is {found:?}")]
+    Incarnation {
+        /// What stands there.
+        found: String,
+    },
     /// Redis did not answer, or with an error: the batch may be written or not.
     #[error(transparent)]
     Redis(fred::error::Error),
@@ -87,12 +112,10 @@ pub(crate) struct Publisher {
     client: Client,
     lease: Lease,
     script: Str,
-    keys: [String; 6],
+    keys: [String; 7],
     consumer: String,
-    /// The cursor's text that the last batch sent will leave.
-    fence: String,
-    /// The host to be written as the cursor's source with the next entry.
-    source: Option<String>,
+    /// The cursor's text and the incarnation that the last batch sent will leave, and what is still to be brought.
+    next: Opening,
     in_flight: VecDeque<InFlight>,
 }
 
@@ -109,8 +132,14 @@ impl Batch {
             bytes: 0,
             cursor: None,
             event_time: None,
+            usual_time: None,
             received,
         }
+    }
+
+    /// Tells how old its events are, whatever single ones say.
+    pub(crate) fn set_usual_time(&mut self, time: Option<Timestamp>) {
+        self.usual_time = time;
     }
 
     /// Adds an entry.
@@ -154,11 +183,36 @@ impl Batch {
     }
 }
 
+// === impl Opening ===
+
+impl Opening {
+    /// Says what the next batch brings, as the script takes it; what it does not bring, a later one will.
+    fn bring(&mut self, moves_cursor: bool, has_entries: bool) -> [String; 6] {
+        let (mut field, mut head) = (String::new(), String::new());
+        if let Some((host, left)) = &self.left
+            && let Ok(json) = serde_json::to_string(left)
+        {
+            (field, head) = (state::standby(host), json);
+        }
+        let source = self.source.clone().unwrap_or_default();
+        let floor = self.floor.filter(|_| has_entries).map(|floor| floor.to_string()).unwrap_or_default();
+        if has_entries {
+            (self.source, self.left, self.floor) = (None, None, None);
+        }
+        let expected = self.incarnation.clone();
+        let new_incarnation = if moves_cursor { self.new_incarnation.take() } else { None }.unwrap_or_default();
+        if !new_incarnation.is_empty() {
+            self.incarnation.clone_from(&new_incarnation);
+        }
+        [source, field, head, expected, new_incarnation, floor]
+    }
+}
+
 // === impl Publisher ===
 
 impl Publisher {
-    /// Begins after the cursor whose text is `fence`.
-    pub(crate) fn new(client: Client, lease: Lease, keys: &Keys, fence: String, source: Option<String>) -> Self {
+    /// Begins at the position that an opening tells.
+    pub(crate) fn new(client: Client, lease: Lease, keys: &Keys, next: Opening) -> Self {
         let names = [
             lease.key().to_owned(),
             keys.cursor().to_owned(),
@@ -166,10 +220,11 @@ impl Publisher {
             keys.ingest_source(),
             keys.ingest_state(),
             keys.dead_letters(),
+            keys.incarnation(),
         ];
         let consumer = format!("ingest-{}", lease.token().get(..8).unwrap_or_default());
         let in_flight = VecDeque::new();
-        Self { client, lease, script: Str::from(scripts::publish()), keys: names, consumer, fence, source, in_flight }
+        Self { client, lease, script: Str::from(scripts::publish()), keys: names, consumer, next, in_flight }
     }
 
     /// Returns how many batches are on their way.
@@ -177,26 +232,27 @@ impl Publisher {
         self.in_flight.len()
     }
 
+    /// Returns how long the oldest batch has been on its way.
+    pub(crate) fn oldest(&self) -> Duration {
+        self.in_flight.front().map(|oldest| oldest.published.sent.elapsed()).unwrap_or_default()
+    }
+
     /// Sends a batch behind those on their way.
     pub(crate) async fn send(&mut self, batch: Batch) {
-        let Batch { entries, letters, lives, shares, cursor, event_time, received, .. } = batch;
+        let Batch { entries, letters, lives, shares, cursor, event_time, usual_time, received, .. } = batch;
         let new = cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
-        let mut args: Vec<Value> = Vec::with_capacity(8 + entries.len() * 3 + letters.len() * 4);
-        let source = self.source.clone().unwrap_or_default();
-        if !entries.is_empty() {
-            self.source = None;
-        }
+        let mut args: Vec<Value> = Vec::with_capacity(13 + entries.len() * 3 + letters.len() * 4);
         args.extend([
             self.lease.token().into(),
             self.lease.millis().to_string().into(),
-            self.fence.as_str().into(),
+            self.next.fence.as_str().into(),
             new.as_str().into(),
             event_time.map(|time| time.to_string()).unwrap_or_default().into(),
-            source.into(),
-            entries.len().to_string().into(),
-            letters.len().to_string().into(),
         ]);
-        let published = Published { entries: entries.len(), cursor, event_time, sent: Instant::now(), received };
+        args.extend(self.next.bring(!new.is_empty(), !entries.is_empty()).map(Value::from));
+        args.extend([entries.len().to_string().into(), letters.len().to_string().into()]);
+        let published =
+            Published { entries: entries.len(), cursor, usual_time, last_id: None, sent: Instant::now(), received };
         for (kind, data, seq) in entries {
             args.push(Value::String(Str::from_static(kind.as_str())));
             args.push(Value::Bytes(data));
@@ -216,7 +272,8 @@ impl Publisher {
             std::task::Poll::Ready(done) => Box::pin(std::future::ready(done)),
             std::task::Poll::Pending => answer,
         };
-        let expected = if new.is_empty() { self.fence.clone() } else { std::mem::replace(&mut self.fence, new) };
+        let fence = &mut self.next.fence;
+        let expected = if new.is_empty() { fence.clone() } else { std::mem::replace(fence, new) };
         self.in_flight.push_back(InFlight { answer, expected, published, lives, _shares: shares });
     }
 
@@ -231,12 +288,18 @@ impl Publisher {
         };
         let answer = answer.map_err(PublishError::Redis)?;
         match answer.first().map(String::as_str) {
-            Some("ok") => Ok((done.published, done.lives)),
+            Some("ok") => {
+                let last_id = answer.get(1).and_then(|id| id.parse().ok());
+                Ok((Published { last_id, ..done.published }, done.lives))
+            }
             Some("lease") => Err(PublishError::Lease),
             Some("cursor") => Err(PublishError::Cursor {
                 found: answer.into_iter().nth(1).unwrap_or_default(),
                 expected: done.expected,
             }),
+            Some("incarnation") => {
+                Err(PublishError::Incarnation { found: answer.into_iter().nth(1).unwrap_or_default() })
+            }
             _ => Err(PublishError::Answer(answer)),
         }
     }

@@ -10,6 +10,9 @@ pub(crate) fn publish() -> String {
     format!("{}{}", dead_letter::LUA, include_str!("scripts/publish.lua"))
 }
 
+/// Reads where to read on.
+pub(crate) const POSITION: &str = include_str!("scripts/position.lua");
+
 /// Writes status and recent events for the lease's holder.
 pub(crate) const STATUS: &str = include_str!("scripts/status.lua");
 

@@ -50,6 +50,12 @@ impl Seam {
         Self { cursor, event_time, open: cursor.is_some(), outdated: false }
     }
 
+    /// Goes on after a number up to which nothing is missing, which need not be that of an event: so only the host can tell
+    /// of a gap behind it.
+    pub(crate) fn past(cursor: u64, event_time: Option<Timestamp>) -> Self {
+        Self { cursor: Some(cursor), event_time, open: false, outdated: false }
+    }
+
     /// Takes whatever comes first: the cursor is another host's, or of a sequence that is gone.
     pub(crate) fn anything() -> Self {
         Self { cursor: None, event_time: None, open: false, outdated: false }
@@ -79,7 +85,7 @@ impl Seam {
         let verdict = match self.cursor {
             None => Verdict::Take,
             Some(cursor) if seq > cursor => {
-                if self.open {
+                if self.open || self.outdated {
                     Verdict::TakeAfterGap(Gap { after: cursor, first: seq, outdated: self.outdated })
                 } else {
                     Verdict::Take
@@ -98,7 +104,7 @@ impl Seam {
                 _ => return Verdict::Repeat,
             },
         };
-        self.open = false;
+        (self.open, self.outdated) = (false, false);
         self.cursor = Some(seq);
         self.event_time = self.event_time.max(time.map(|time| time.min(now)));
         verdict
@@ -143,6 +149,18 @@ mod tests {
         seam.set_outdated();
         let gap = Gap { after: 10, first: 500, outdated: true };
         assert_eq!(seam.judge(500, at(101), now()), Verdict::TakeAfterGap(gap));
+    }
+
+    #[test]
+    fn past_a_checkpoint_only_the_host_can_tell_of_a_gap() {
+        let mut seam = Seam::past(10, None);
+        assert_eq!(seam.judge(500, at(101), now()), Verdict::Take);
+        let mut seam = Seam::past(10, None);
+        seam.set_outdated();
+        let gap = Gap { after: 10, first: 500, outdated: true };
+        assert_eq!(seam.judge(500, at(101), now()), Verdict::TakeAfterGap(gap));
+        assert_eq!(seam.judge(501, at(101), now()), Verdict::Take);
+        assert_eq!(Seam::past(1000, None).judge(5, at(100), now()), Verdict::Reset);
     }
 
     #[test]

@@ -8,34 +8,53 @@ use fred::interfaces::HashesInterface;
 use jiff::Timestamp;
 use penstock_core::live::{Broadcast, state};
 use penstock_core::settings::{RelayUrl, Settings};
+use penstock_core::stream::StreamId;
 use penstock_telemetry::admin::CheckHandle;
 use penstock_wire::Limits;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
+use crate::checkpoint::{Database, Standing};
 use crate::decode::Decoded;
 use crate::events::Telemetry;
 use crate::intake::{Intake, Memory, Notes, Stop};
 use crate::lease::Lease;
 use crate::live::{Connection, Sampler};
+use crate::outcome::{Outcome, ended, refused, stopped};
 use crate::position::{Begin, Position};
-use crate::publish::{PublishError, Publisher};
+use crate::publish::{Opening, Publisher};
+use crate::pulse::{BEAT, Pulse};
 use crate::socket::{self, End, Reader};
 
 /// How many chunks may be under decoding.
 const CHUNKS: usize = 64;
 
 /// How long what was received may take to be written when ingest is to end.
-const DRAIN: Duration = Duration::from_secs(5);
+pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 
 /// How long answers on their way may still take when a connection ends.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// What is known for as long as the process lives.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// The database that the workers fill, where it is given.
+    pub(crate) database: Option<Database>,
+    /// The greatest ID that any entry got from us.
+    pub(crate) greatest: Option<StreamId>,
+}
+
 /// What a connection is made and read with; lives as long as the lease.
-pub(crate) struct Session {
+pub(crate) struct Session<'a> {
+    /// What outlives the lease.
+    pub(crate) kept: &'a mut Kept,
+    /// Shows that reading goes on.
+    pub(crate) pulse: Pulse,
+    /// Whether the checkpoint can be read where it is needed.
+    pub(crate) checkpoint: CheckHandle,
     /// All settings.
     pub(crate) settings: Arc<Settings>,
     /// The connection for commands.
@@ -60,37 +79,6 @@ pub(crate) struct Session {
     pub(crate) sampler: Sampler,
 }
 
-/// How a connection ended.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// Ingest is to end.
-    Asked,
-    /// The stream is full.
-    Paused,
-    /// Somebody wants a new connection.
-    Reconnect,
-    /// The host's sequence began again.
-    Reset,
-    /// The relay failed.
-    Relay {
-        /// In a word, for the metric.
-        reason: &'static str,
-        /// For the log.
-        detail: String,
-        /// How long events had come.
-        healthy: Duration,
-    },
-    /// Redis failed, or something else wrote the cursor: the position is in doubt.
-    Redis {
-        /// In a word, for the metric.
-        reason: &'static str,
-        /// For the log.
-        detail: String,
-    },
-    /// Another ingest holds the lease.
-    LeaseLost,
-}
-
 /// The parts of an open connection.
 struct Open {
     reader: JoinHandle<End>,
@@ -101,26 +89,43 @@ struct Open {
 
 // === impl Session ===
 
-impl Session {
-    /// Reads one connection until something ends it. Whatever it wrote, the next one finds in Redis.
-    pub(crate) async fn run(&mut self, relay: &RelayUrl, anew: bool, cancel: &CancellationToken) -> Outcome {
-        let loaded = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Outcome::Asked,
-            loaded = Position::load(&self.client, &self.settings.keys) => loaded,
-        };
-        let position = match loaded {
-            Ok(position) => position,
-            Err(error) => return Outcome::Redis { reason: "position", detail: error.to_string() },
-        };
+impl Session<'_> {
+    /// Reads the position, and judges whether Redis can be believed.
+    pub(crate) async fn position(&mut self) -> Result<Position, Outcome> {
+        let mut position = Position::load(&self.client, &self.settings.keys)
+            .await
+            .map_err(|error| Outcome::Redis { reason: "position", detail: error.to_string() })?;
         self.redis.ok();
-        self.telemetry.resumed(position.cursor, position.event_time);
+        if let Some(database) = &mut self.kept.database {
+            let is_there = position.cursor.is_some() && position.has_stream;
+            let standing = Box::pin(database.judge(&position.incarnation, is_there)).await;
+            position.standing = standing.map_err(|error| Outcome::Database { detail: error.line() })?;
+        }
+        self.checkpoint.ok();
+        Ok(position)
+    }
+
+    /// Reads one connection until something ends it. Whatever it wrote, the next one finds in Redis.
+    pub(crate) async fn run(
+        &mut self,
+        relay: &RelayUrl,
+        position: Position,
+        anew: bool,
+        cancel: &CancellationToken,
+    ) -> Outcome {
         let host = relay.host();
         let begin = if anew { Position::begin_anew() } else { position.begin(&host, self.settings.relay.start) };
+        let is_lost = position.standing.is_lost();
+        self.telemetry.resumed(
+            if is_lost { begin.seam.cursor() } else { position.cursor },
+            position.event_time.filter(|_| !is_lost),
+        );
+        self.memory.read(&host);
+        let pass_over = self.memory.is_to_pass_over(begin.seam.cursor());
         let connecting = tokio::select! {
             biased;
             () = cancel.cancelled() => return Outcome::Asked,
-            connecting = socket::connect(relay, begin.ask, &self.settings.relay) => connecting,
+            connecting = self.pulse.during(socket::connect(relay, begin.ask, pass_over, &self.settings.relay)) => connecting,
         };
         let socket = match connecting {
             Ok(socket) => socket,
@@ -131,9 +136,8 @@ impl Session {
         };
         self.telemetry.connected(&host, begin.ask, begin.why);
         self.connection.send_replace(Connection { connected: true, url: relay.to_string() });
-        let source = begin.set_source.then(|| host.clone());
-        let publisher =
-            Publisher::new(self.client.clone(), self.lease.clone(), &self.settings.keys, position.fence, source);
+        let opening = self.opening(&host, &begin, position);
+        let publisher = Publisher::new(self.client.clone(), self.lease.clone(), &self.settings.keys, opening);
         let (queue_in, queue) = mpsc::channel(CHUNKS);
         let stop_reading = CancellationToken::new();
         let budget_bytes = self.settings.ingest.buffer_bytes;
@@ -147,12 +151,30 @@ impl Session {
             data_timeout: self.settings.relay.data_timeout,
             ping_interval: self.settings.relay.ping_interval,
             cancel: stop_reading.clone(),
+            messages: 0,
         };
         let open = Open { reader: tokio::spawn(reader.run()), queue, stop_reading, publisher };
         let outcome = self.read(&host, begin, open, cancel).await;
         self.telemetry.disconnected();
         self.connection.send_replace(Connection { connected: false, url: relay.to_string() });
         outcome
+    }
+
+    /// Says what the first batches must find and bring.
+    fn opening(&self, host: &str, begin: &Begin, position: Position) -> Opening {
+        let left = if begin.set_source { position.left(host) } else { None };
+        let (incarnation, new_incarnation) = match position.standing {
+            Standing::Whole(incarnation) => (incarnation, None),
+            Standing::Lost { incarnation, .. } => (String::new(), incarnation),
+        };
+        Opening {
+            fence: position.fence,
+            incarnation,
+            new_incarnation,
+            source: begin.set_source.then(|| host.to_owned()),
+            left,
+            floor: self.kept.greatest.max(begin.floor),
+        }
     }
 
     async fn read(&mut self, host: &str, begin: Begin, mut open: Open, cancel: &CancellationToken) -> Outcome {
@@ -174,7 +196,12 @@ impl Session {
         // Once set, no more is taken in: what was taken is written, then this is the outcome.
         let mut ending: Option<Outcome> = None;
         let mut drain_until: Option<Instant> = None;
+        let mut tick = interval(BEAT);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let outcome = loop {
+            if open.publisher.oldest() < self.pulse.limit() {
+                self.pulse.beat();
+            }
             let in_flight = open.publisher.in_flight();
             let may_send = in_flight < ingest.batches_in_flight;
             let full =
@@ -182,7 +209,7 @@ impl Session {
             let waiting = intake.batch.as_ref().is_some_and(|batch| !batch.is_empty());
             let hurry = full || ending.is_some() || !queue_open;
             if may_send && waiting && (hurry || Instant::now() >= send_at) {
-                if let Some(batch) = intake.batch.take() {
+                if let Some(batch) = intake.take_batch() {
                     open.publisher.send(batch).await;
                 }
                 continue;
@@ -190,7 +217,7 @@ impl Session {
             if !waiting && in_flight == 0 && (ending.is_some() || !queue_open) {
                 break match ending {
                     Some(outcome) => outcome,
-                    None => ended(&mut open.reader, first_data).await,
+                    None => ended(&mut open.reader, &mut intake, first_data).await,
                 };
             }
             tokio::select! {
@@ -198,12 +225,13 @@ impl Session {
                 answer = open.publisher.next() => match answer {
                     Ok((published, lives)) => {
                         self.telemetry.published(&published);
+                        self.kept.greatest = self.kept.greatest.max(published.last_id);
                         if !lives.is_empty() {
                             // A live stream that does not keep up misses events; it never holds up the real one.
                             let _ = self.lives.try_send(lives);
                         }
                     }
-                    Err(error) => break refused(&error),
+                    Err(error) => break refused(error),
                 },
                 () = cancel.cancelled(), if ending.is_none() && drain_until.is_none() => {
                     open.stop_reading.cancel();
@@ -219,6 +247,7 @@ impl Session {
                     ending = Some(Outcome::Reconnect);
                 }
                 () = sleep_until(send_at), if waiting && may_send => {}
+                _ = tick.tick() => {}
                 decoding = open.queue.recv(), if queue_open && ending.is_none() && !full => {
                     let Some(decoding) = decoding else {
                         queue_open = false;
@@ -291,48 +320,5 @@ async fn note(client: &Client, settings: &Settings, notes: Notes) {
         {
             warn!(%error, field, "could not count beside the cursor");
         }
-    }
-}
-
-fn stopped(stop: Stop, first_data: Option<Instant>) -> Outcome {
-    let healthy = first_data.map(|first| first.elapsed()).unwrap_or_default();
-    match stop {
-        Stop::Reset => Outcome::Reset,
-        Stop::Unreadable => {
-            Outcome::Relay { reason: "unreadable", detail: "a frame is unreadable".to_owned(), healthy }
-        }
-        Stop::Said(detail) => Outcome::Relay { reason: "said", detail, healthy },
-    }
-}
-
-fn refused(error: &PublishError) -> Outcome {
-    match error {
-        PublishError::Lease => Outcome::LeaseLost,
-        PublishError::Cursor { found, expected } => {
-            error!(
-                found,
-                expected, "something else wrote the cursor: if another system still does, give this one its own key"
-            );
-            Outcome::Redis { reason: "cursor", detail: error.to_string() }
-        }
-        PublishError::Redis(_) | PublishError::Answer(_) => {
-            Outcome::Redis { reason: "redis", detail: error.to_string() }
-        }
-    }
-}
-
-async fn ended(reader: &mut JoinHandle<End>, first_data: Option<Instant>) -> Outcome {
-    let healthy = first_data.map(|first| first.elapsed()).unwrap_or_default();
-    match timeout(DRAIN, reader).await {
-        Ok(Ok(End::Asked)) => Outcome::Asked,
-        Ok(Ok(End::Closed(detail))) => {
-            Outcome::Relay { reason: "closed", detail: format!("the relay closed {detail}"), healthy }
-        }
-        Ok(Ok(End::Silent(after))) => {
-            Outcome::Relay { reason: "silent", detail: format!("no data for {after:?}"), healthy }
-        }
-        Ok(Ok(End::Failed(error))) => Outcome::Relay { reason: "failed", detail: error.to_string(), healthy },
-        Ok(Err(error)) => Outcome::Relay { reason: "failed", detail: error.to_string(), healthy },
-        Err(_) => Outcome::Relay { reason: "failed", detail: "the reader did not end".to_owned(), healthy },
     }
 }

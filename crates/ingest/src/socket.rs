@@ -8,19 +8,20 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use penstock_core::settings::{Relay, RelayUrl};
 use penstock_wire::Limits;
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use tokio_util::sync::CancellationToken;
 
-use crate::decode::{Chunk, Decoded};
+use crate::decode::{Chunk, Decoded, Received};
 use crate::events::Telemetry;
+use crate::transport::Transport;
 
 /// How many frames are decoded together at most: some 300 µs of one core.
 const CHUNK_FRAMES: usize = 64;
@@ -34,7 +35,7 @@ const MESSAGE_BYTES: usize = 3 * 5_000_000;
 /// How long a close handshake may take.
 const CLOSE: Duration = Duration::from_millis(500);
 
-pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<Transport>;
 
 /// Why connecting failed.
 #[derive(Debug, Error)]
@@ -64,6 +65,8 @@ pub(crate) enum End {
     Closed(String),
     /// No data for too long.
     Silent(Duration),
+    /// A frame is too large to be read.
+    Oversized(u64),
     /// The connection failed.
     Failed(tungstenite::Error),
 }
@@ -88,10 +91,17 @@ pub(crate) struct Reader {
     pub(crate) ping_interval: Duration,
     /// Ends reading.
     pub(crate) cancel: CancellationToken,
+    /// How many messages came.
+    pub(crate) messages: u64,
 }
 
-/// Opens the event stream of a relay.
-pub(crate) async fn connect(relay: &RelayUrl, ask: Option<u64>, settings: &Relay) -> Result<Socket, ConnectError> {
+/// Opens the event stream of a relay; where it is to pass over frames too large to be read, they come as such.
+pub(crate) async fn connect(
+    relay: &RelayUrl,
+    ask: Option<u64>,
+    pass_over: bool,
+    settings: &Relay,
+) -> Result<Socket, ConnectError> {
     let mut request = relay.subscribe(ask).as_str().into_client_request()?;
     request
         .headers_mut()
@@ -100,7 +110,11 @@ pub(crate) async fn connect(relay: &RelayUrl, ask: Option<u64>, settings: &Relay
         .read_buffer_size(CHUNK_BYTES)
         .max_message_size(Some(MESSAGE_BYTES))
         .max_frame_size(Some(MESSAGE_BYTES));
-    let connecting = connect_async_with_config(request, Some(config), true);
+    let bound = pass_over.then_some(MESSAGE_BYTES as u64);
+    let connecting = async {
+        let transport = Transport::connect(request.uri(), bound).await?;
+        client_async_with_config(request, transport, Some(config)).await
+    };
     match timeout(settings.connect_timeout, connecting).await {
         Ok(Ok((socket, _response))) => Ok(socket),
         Ok(Err(tungstenite::Error::Http(response))) => Err(ConnectError::Refused {
@@ -162,21 +176,32 @@ impl Reader {
     }
 
     /// Takes the message, and what the socket already holds behind it.
-    fn gather(&mut self, first: Option<Result<Message, tungstenite::Error>>) -> (Vec<Bytes>, Option<End>) {
+    fn gather(&mut self, first: Option<Result<Message, tungstenite::Error>>) -> (Vec<Received>, Option<End>) {
         let mut frames = Vec::new();
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
                 Some(Ok(Message::Binary(frame))) => {
+                    self.messages += 1;
                     bytes += frame.len();
-                    frames.push(frame);
+                    frames.push(match self.socket.get_mut().passed_over(self.messages) {
+                        Some(size) => Received::Oversized(size),
+                        None => Received::Frame(frame),
+                    });
                 }
                 // Text is nothing of this protocol; pings are answered by the library.
-                Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Text(_))) => {
+                    self.messages += 1;
+                    let _ = self.socket.get_mut().passed_over(self.messages);
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Close(close))) => {
                     let reason = close.map(|close| format!("{} {}", close.code, close.reason)).unwrap_or_default();
                     return (frames, Some(End::Closed(reason)));
+                }
+                Some(Err(tungstenite::Error::Capacity(CapacityError::MessageTooLong { size, .. }))) => {
+                    return (frames, Some(End::Oversized(size as u64)));
                 }
                 Some(Err(error)) => return (frames, Some(End::Failed(error))),
                 None => return (frames, Some(End::Closed(String::new()))),
@@ -188,9 +213,9 @@ impl Reader {
     }
 
     /// Starts decoding a chunk and puts it into the queue; `false` when nobody wants it any more.
-    async fn hand_on(&mut self, frames: Vec<Bytes>) -> bool {
+    async fn hand_on(&mut self, frames: Vec<Received>) -> bool {
         let received = std::time::Instant::now();
-        let bytes: usize = frames.iter().map(Bytes::len).sum();
+        let bytes = frames.iter().map(Received::len).sum();
         self.telemetry.received(bytes);
         let share = u32::try_from(bytes.min(self.budget_bytes)).unwrap_or(u32::MAX);
         let slot = async {

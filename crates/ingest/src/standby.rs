@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use penstock_core::live::{Head, state};
 use penstock_core::settings::{RelayUrl, Settings};
-use penstock_wire::{Frame, Limits};
+use penstock_wire::{Event, Frame, Limits, Sync};
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 use tokio_tungstenite::tungstenite::Message;
@@ -20,14 +20,18 @@ use crate::events::Telemetry;
 use crate::live::Connection;
 use crate::socket;
 
-/// How many samples of one host are remembered until the cursor has passed one.
+/// How many samples of one host are remembered until the cursor has passed one; then every other is forgotten, so that
+/// they reach back as far as the cursor lags, the older the sparser.
 const SAMPLES: usize = 128;
+
+/// How many events of a sample are looked at: the latest time of them counts, as one alone may be dated back.
+const EVENTS: usize = 8;
 
 /// A sample counts as passed only when the cursor's event is this much later: hosts' clocks differ.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
-/// How long a relay that stands by may take to send one event.
-const FIRST_EVENT: Duration = Duration::from_secs(10);
+/// How long a relay that stands by is listened to at most.
+const SAMPLE: Duration = Duration::from_secs(10);
 
 /// Samples the relays that are not being read.
 pub(crate) struct Standby {
@@ -60,10 +64,10 @@ impl Standby {
                 match self.head(relay).await {
                     Some(head) => {
                         let samples = samples.entry(host.clone()).or_default();
-                        samples.push_back(head);
-                        if samples.len() > SAMPLES {
-                            samples.pop_front();
+                        if samples.len() >= SAMPLES {
+                            thin_out(samples);
                         }
+                        samples.push_back(head);
                     }
                     None => debug!(host, "could not sample the relay that stands by"),
                 }
@@ -83,22 +87,27 @@ impl Standby {
     }
 
     async fn head(&self, relay: &RelayUrl) -> Option<Head> {
-        let mut socket = socket::connect(relay, None, &self.settings.relay).await.ok()?;
-        let first = async {
-            while let Some(Ok(message)) = socket.next().await {
-                let Message::Binary(frame) = message else { continue };
-                let head = match penstock_wire::decode(&frame, &Limits::default()) {
-                    Ok(Frame::Event(event)) => (event.seq, event.time),
-                    Ok(Frame::Sync(sync)) => (sync.seq, sync.time),
-                    _ => continue,
+        let mut socket = socket::connect(relay, None, false, &self.settings.relay).await.ok()?;
+        let mut head: Option<Head> = None;
+        let sample = async {
+            for _ in 0..EVENTS {
+                let (seq, time) = loop {
+                    let Some(Ok(message)) = socket.next().await else { return };
+                    let Message::Binary(frame) = message else { continue };
+                    match penstock_wire::decode(&frame, &Limits::default()) {
+                        Ok(Frame::Event(Event { seq, time: Some(time), .. }))
+                        | Ok(Frame::Sync(Sync { seq, time: Some(time), .. })) => {
+                            break (seq, time.min(Timestamp::now()));
+                        }
+                        _ => {}
+                    }
                 };
-                if let (seq, Some(time)) = head {
-                    return Some(Head { seq, time });
-                }
+                let head = head.get_or_insert(Head { seq, time });
+                head.time = head.time.max(time);
             }
-            None
         };
-        let head = timeout(FIRST_EVENT, first).await.ok().flatten();
+        // On a quiet host the time ends it, with what came.
+        let _ = timeout(SAMPLE, sample).await;
         let _ = timeout(Duration::from_millis(500), socket.close(None)).await;
         head
     }
@@ -111,6 +120,15 @@ impl Standby {
             warn!(%error, host, "could not store the sampled head");
         }
     }
+}
+
+/// Forgets every other sample, the oldest stays.
+fn thin_out(samples: &mut VecDeque<Head>) {
+    let mut keep = false;
+    samples.retain(|_| {
+        keep = !keep;
+        keep
+    });
 }
 
 fn newest_passed(samples: &mut VecDeque<Head>, event_time: Timestamp) -> Option<Head> {
@@ -137,5 +155,19 @@ mod tests {
         assert_eq!(newest_passed(&mut samples, at(159)), None, "a lagging cursor needs an older sample");
         assert_eq!(newest_passed(&mut samples, at(220)), Some(head(2, 160)));
         assert_eq!(samples, [head(3, 220)]);
+    }
+
+    #[test]
+    fn samples_reach_back_however_long_the_cursor_lags() {
+        let mut samples: VecDeque<Head> = VecDeque::new();
+        for minute in 0..10_000 {
+            if samples.len() >= SAMPLES {
+                thin_out(&mut samples);
+            }
+            let time = Timestamp::from_second(minute * 60).unwrap();
+            samples.push_back(Head { seq: u64::try_from(minute).unwrap(), time });
+        }
+        assert!(samples.len() <= SAMPLES);
+        assert_eq!((samples[0].seq, samples.back().map(|head| head.seq)), (0, Some(9_999)));
     }
 }

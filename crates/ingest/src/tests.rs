@@ -1,5 +1,8 @@
 //! Ingest against a real Redis and a relay that serves the bundled recording.
 
+mod lost;
+mod odd;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,6 +35,7 @@ struct Running {
     cancel: CancellationToken,
     progress: Progress,
     metrics: Metrics,
+    health: Health,
 }
 
 struct Rig {
@@ -69,11 +73,11 @@ impl Rig {
     }
 
     fn start(&self) -> Running {
-        let metrics = Metrics::new();
-        let ingest = Ingest::new(Arc::new(load(&self.settings)), &metrics, &Health::new());
+        let (metrics, health) = (Metrics::new(), Health::new());
+        let ingest = Ingest::new(Arc::new(load(&self.settings)), &metrics, &health);
         let cancel = CancellationToken::new();
         let progress = ingest.progress();
-        Running { task: tokio::spawn(ingest.run(cancel.clone())), cancel, progress, metrics }
+        Running { task: tokio::spawn(ingest.run(cancel.clone())), cancel, progress, metrics, health }
     }
 
     async fn entries(&self) -> Vec<Entry> {
@@ -194,11 +198,14 @@ async fn scripted(scripts: Vec<(Vec<Bytes>, bool)>) -> (SocketAddr, Arc<std::syn
             let mut socket = tokio_tungstenite::accept_hdr_async(stream, note).await.unwrap();
             let (frames, close) = scripts.next().unwrap_or((Vec::new(), false));
             for frame in frames {
-                socket.feed(Message::Binary(frame)).await.unwrap();
+                // Who does not want a frame hangs up in the middle of it.
+                if socket.feed(Message::Binary(frame)).await.is_err() {
+                    break;
+                }
             }
-            socket.flush().await.unwrap();
+            let _ = socket.flush().await;
             if close {
-                socket.close(None).await.unwrap();
+                let _ = socket.close(None).await;
             }
             open.push(socket);
         }

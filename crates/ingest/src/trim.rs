@@ -15,8 +15,9 @@ use penstock_core::settings::Settings;
 use penstock_core::stream::StreamId;
 use tokio::sync::watch;
 use tokio::time::interval;
-use tracing::warn;
+use tracing::{info, warn};
 
+use crate::TELL_AGAIN;
 use crate::events::Telemetry;
 use crate::pressure::{Fill, Group, Holding, Sightings};
 
@@ -38,6 +39,12 @@ pub(crate) struct Trimmer {
     pub(crate) paused: watch::Sender<bool>,
 }
 
+/// Trimming that fails.
+struct Failing {
+    since: Instant,
+    tell_at: Instant,
+}
+
 type Fields = HashMap<String, Value>;
 
 // === impl Trimmer ===
@@ -47,19 +54,27 @@ impl Trimmer {
     pub(crate) async fn run(self) {
         let mut seen = Sightings::default();
         let mut left_out: Vec<String> = Vec::new();
-        let mut failing = false;
+        let mut failing: Option<Failing> = None;
         let mut told = None;
         let mut tick = interval(self.settings.ingest.trim_interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             match self.look(&mut seen, &mut left_out, &mut told).await {
-                Ok(()) => failing = false,
-                Err(error) if !failing => {
-                    failing = true;
-                    warn!(%error, "could not trim the stream");
+                Ok(()) => {
+                    if let Some(Failing { since, .. }) = failing.take() {
+                        info!(after = ?since.elapsed(), "the stream is trimmed again");
+                    }
                 }
-                Err(_) => {}
+                Err(error) => {
+                    self.telemetry.trim_failed();
+                    let now = Instant::now();
+                    let failing = failing.get_or_insert(Failing { since: now, tell_at: now });
+                    if now >= failing.tell_at {
+                        failing.tell_at = now + TELL_AGAIN;
+                        warn!(%error, since = ?failing.since.elapsed(), "could not trim the stream");
+                    }
+                }
             }
         }
     }

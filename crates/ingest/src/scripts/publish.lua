@@ -1,8 +1,10 @@
 -- Writes one batch: entries, dead letters, cursor, what stands beside the cursor; renews the lease.
--- Writes nothing unless the lease is mine and the cursor is what my batch before left.
--- KEYS: lease, cursor, stream, source, state, dead letters
+-- Writes nothing unless the lease is mine, the cursor is what my batch before left, and nobody found this Redis lost.
+-- KEYS: lease, cursor, stream, source, state, dead letters, incarnation
 -- ARGV: token, lease ms, cursor expected, cursor new, event time, host whose source is to be set (or ''),
---       entries, dead letters, then per entry: type, data, seq; per dead letter: data, seq, error, consumer
+--       field and value that keep the place on the host before (or ''), incarnation expected (or ''), incarnation to be
+--       set with the cursor (or ''), ID below which no entry may come (or ''), entries, dead letters,
+--       then per entry: type, data, seq; per dead letter: data, seq, error, consumer
 local holder = redis.call('GET', KEYS[1])
 if holder ~= ARGV[1] then
   return { 'lease', holder or '' }
@@ -11,10 +13,43 @@ local cursor = redis.call('GET', KEYS[2]) or ''
 if cursor ~= ARGV[3] then
   return { 'cursor', cursor }
 end
-local entries, letters = tonumber(ARGV[7]), tonumber(ARGV[8])
-local at = 9
+if ARGV[9] ~= '' then
+  local incarnation = redis.call('GET', KEYS[7]) or ''
+  if incarnation ~= ARGV[9] then
+    return { 'incarnation', incarnation }
+  end
+end
+local function is_below(id, other)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  local other_ms, other_seq = string.match(other, '^(%d+)-(%d+)$')
+  ms, seq, other_ms, other_seq = tonumber(ms), tonumber(seq), tonumber(other_ms), tonumber(other_seq)
+  return ms < other_ms or (ms == other_ms and seq < other_seq)
+end
+local entries, letters = tonumber(ARGV[12]), tonumber(ARGV[13])
+local at = 14
 local first, last = '', ''
 -- A script that fails keeps what it wrote: so what can fail, a key of another type for instance, comes first.
+if ARGV[11] ~= '' then
+  local newest
+  if redis.call('EXISTS', KEYS[3]) == 1 then
+    local info = redis.call('XINFO', 'STREAM', KEYS[3])
+    for field = 1, #info, 2 do
+      if info[field] == 'last-generated-id' then
+        newest = info[field + 1]
+      end
+    end
+  else
+    newest = redis.call('TIME')[1] .. '000-0'
+  end
+  if is_below(newest, ARGV[11]) then
+    if redis.call('EXISTS', KEYS[3]) == 0 then
+      -- Only with a group can an empty stream be made.
+      redis.call('XGROUP', 'CREATE', KEYS[3], 'penstock-floor', '0', 'MKSTREAM')
+      redis.call('XGROUP', 'DESTROY', KEYS[3], 'penstock-floor')
+    end
+    redis.call('XSETID', KEYS[3], ARGV[11])
+  end
+end
 local letter = at + entries * 3
 for _ = 1, letters do
   dead_letter(KEYS[6], 'raw', ARGV[letter], ARGV[letter + 1], '', '1', ARGV[letter + 2], ARGV[letter + 3])
@@ -29,12 +64,18 @@ for _ = 1, entries do
 end
 if ARGV[4] ~= '' then
   redis.call('SET', KEYS[2], ARGV[4])
-end
-if ARGV[5] ~= '' then
-  redis.call('HSET', KEYS[5], 'eventTime', ARGV[5])
-end
-if ARGV[6] ~= '' and ARGV[4] ~= '' then
-  redis.call('SET', KEYS[4], cjson.encode({ host = ARGV[6], firstId = first }))
+  if ARGV[5] ~= '' then
+    redis.call('HSET', KEYS[5], 'eventTime', ARGV[5])
+  end
+  if ARGV[6] ~= '' then
+    redis.call('SET', KEYS[4], cjson.encode({ host = ARGV[6], firstId = first }))
+  end
+  if ARGV[7] ~= '' then
+    redis.call('HSET', KEYS[5], ARGV[7], ARGV[8])
+  end
+  if ARGV[10] ~= '' then
+    redis.call('SET', KEYS[7], ARGV[10])
+  end
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return { 'ok', last }
