@@ -10,7 +10,11 @@ RELAY_URL ?=
 DATA ?= $(if $(RELAY_URL),data/live,data/recording)
 RATE ?= 500
 
-.PHONY: help tools run test lint fmt generate check-generated bench image clean
+# What `make fuzz` runs: seconds for each target, and which target.
+SECONDS ?= 60
+TARGET ?=
+
+.PHONY: help tools run test lint fmt generate check-generated bench faults soak fuzz image clean
 
 help: ## Lists what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -41,6 +45,17 @@ check-generated: ## Fails where a generated file is not what its source says
 bench: tools ## Measures the budgets, each beside its limit in the same run
 	$(CARGO) build --release -p penstock -p penstock-bench
 	@exec $(RELEASE)/penstock-bench
+
+fuzz: ## Fuzzes each parser for SECONDS=60, or only TARGET=frame, car, entry or settings
+	@fuzz/run.sh "$(SECONDS)" $(TARGET)
+
+faults: tools ## Breaks everything while events flow, ten seeds; SEED=n for one, SEEDS, FAULTS, EVENTS, WORKERS, JOBS, WITHOUT=kinds
+	@$(CARGO) test --package penstock --test pipeline -- --exact faults::fault_suite --ignored --nocapture
+
+soak: tools ## Runs for MINUTES=20 at RATE=2000 events/s with a fault EVERY=20 seconds, and shows each process' memory
+	$(CARGO) build --release -p penstock
+	@PENSTOCK_BIN="$(abspath $(RELEASE))/penstock" \
+		$(CARGO) test --package penstock --test pipeline -- --exact faults::soak_suite --ignored --nocapture
 
 image: ## Builds the container image
 	docker build --tag penstock:dev .

@@ -49,6 +49,9 @@ pub struct Source {
     /// The ID of the first entry that came from there; empty until there is one.
     #[serde(rename = "firstId")]
     pub first_id: String,
+    /// The name of the cursor's key; none where it was not noted. Of another cursor this says nothing.
+    #[serde(rename = "cursorKey", default, skip_serializing_if = "Option::is_none")]
+    pub cursor_key: Option<String>,
 }
 
 /// The value of the pipeline key: who owns everything under the prefix.
@@ -179,7 +182,7 @@ mod tests {
             serde_json::to_string(&status).unwrap(),
             r#"{"connected":true,"url":"wss://bsky.network","currentCursor":null}"#
         );
-        let source = Source { host: "bsky.network".into(), first_id: "1-0".into() };
+        let source = Source { host: "bsky.network".into(), first_id: "1-0".into(), cursor_key: None };
         assert_eq!(serde_json::to_string(&source).unwrap(), r#"{"host":"bsky.network","firstId":"1-0"}"#);
         let claim = Claim { pipeline: "ns/name".into(), incarnation: "i".into() };
         assert_eq!(serde_json::to_string(&claim).unwrap(), r#"{"pipeline":"ns/name","incarnation":"i"}"#);

@@ -84,7 +84,9 @@ impl Position {
         let mut found = found.into_iter();
         let mut next = || found.next().unwrap_or_default();
         let (fence, source, incarnation, has_stream) = (next(), next(), next(), next() == "1");
-        let source = match serde_json::from_str(&source) {
+        let source = match serde_json::from_str::<Source>(&source) {
+            // A system beside ours, whose place this is to take, writes a cursor of its own.
+            Ok(source) if source.cursor_key.as_deref().is_some_and(|key| key != keys.cursor()) => None,
             Ok(source) => Some(source),
             Err(_) if source.is_empty() => None,
             Err(error) => {
@@ -237,7 +239,7 @@ mod tests {
         Position {
             fence: cursor.map(|cursor| cursor.to_string()).unwrap_or_default(),
             cursor,
-            source: host.map(|host| Source { host: host.to_owned(), first_id: "1-0".to_owned() }),
+            source: host.map(|host| Source { host: host.to_owned(), first_id: "1-0".to_owned(), cursor_key: None }),
             ..Position::default()
         }
     }
@@ -292,5 +294,16 @@ mod tests {
     fn without_a_cursor_the_setting_decides() {
         assert_eq!(position(None, None).begin("a", Start::Live).ask, None);
         assert_eq!(position(None, None).begin("a", Start::Oldest).ask, Some(0));
+    }
+
+    #[test]
+    fn the_source_of_another_cursor_says_nothing_of_this_one() {
+        let keys = Keys::default();
+        let read = |key: &str| {
+            let source = format!(r#"{{"host":"a","firstId":"1-0","cursorKey":"{key}"}}"#);
+            Position::read(["10", &source, "", "1"].map(str::to_owned).into(), &keys).source
+        };
+        assert!(read(keys.cursor()).is_some());
+        assert_eq!(read("another:cursor"), None);
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Group {
     pub(crate) first_pending: Option<StreamId>,
     /// How long its liveliest consumer has been idle; none where it has no consumer.
     pub(crate) least_idle: Option<Duration>,
+    /// Whether it acknowledged all there is: then it cannot show a sign of life.
+    pub(crate) is_caught_up: bool,
 }
 
 /// What the groups together allow.
@@ -30,7 +32,7 @@ pub(crate) struct Holding {
     pub(crate) left_out: Vec<String>,
 }
 
-/// When each group's last-delivered ID last changed, as far as this process saw.
+/// When each group's last-delivered ID last changed or nothing was left for it to read, as far as this process saw.
 #[derive(Debug, Default)]
 pub(crate) struct Sightings(HashMap<String, (StreamId, Instant)>);
 
@@ -58,7 +60,7 @@ impl Sightings {
         let mut ours_is_there = false;
         for group in groups {
             let seen = self.0.entry(group.name.clone()).or_insert((group.last_delivered, now));
-            if seen.0 != group.last_delivered {
+            if group.is_caught_up || seen.0 != group.last_delivered {
                 *seen = (group.last_delivered, now);
             }
             let idle = now.saturating_duration_since(seen.1);
@@ -107,6 +109,7 @@ mod tests {
             last_delivered: id(last),
             first_pending: pending.map(id),
             least_idle: idle.map(Duration::from_secs),
+            is_caught_up: false,
         }
     }
 
@@ -136,6 +139,20 @@ mod tests {
         assert_eq!((later.trim_below, later.left_out), (Some(id("50-1")), vec!["other".to_owned()]));
         let moved = [groups[0].clone(), group("other", "21-0", None, Some(7200))];
         assert_eq!(seen.decide(&moved, "ours", start + HOLD * 2, HOLD).trim_below, Some(id("21-1")), "it moved");
+    }
+
+    #[test]
+    fn a_group_that_read_everything_holds_what_comes_after_a_quiet_time() {
+        let mut seen = Sightings::default();
+        let start = Instant::now();
+        let ours = group("ours", "20-0", None, Some(0));
+        let quiet = Group { is_caught_up: true, ..group("other", "20-0", None, Some(7200)) };
+        seen.decide(&[ours.clone(), quiet.clone()], "ours", start, HOLD);
+        let later = seen.decide(&[ours, quiet.clone()], "ours", start + HOLD * 2, HOLD);
+        assert_eq!((later.trim_below, later.left_out.len()), (Some(id("20-1")), 0));
+        let behind = [group("ours", "50-0", None, Some(0)), Group { is_caught_up: false, ..quiet }];
+        assert_eq!(seen.decide(&behind, "ours", start + HOLD * 3, HOLD).trim_below, Some(id("20-1")));
+        assert_eq!(seen.decide(&behind, "ours", start + HOLD * 4, HOLD).trim_below, Some(id("50-1")));
     }
 
     #[test]

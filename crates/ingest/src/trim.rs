@@ -130,6 +130,13 @@ impl Trimmer {
     /// the last delivered was acknowledged.
     async fn groups(&self) -> Result<Vec<Group>, Error> {
         let stream = self.settings.keys.stream();
+        // Read before the groups: who was given this entry was given all that there was.
+        let newest: Fields = match self.client.xinfo_stream(stream, false, None).await {
+            Ok(newest) => newest,
+            Err(error) if error.details().contains("no such key") => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let newest = newest.get("last-generated-id").and_then(Value::as_string).and_then(|id| id.parse().ok());
         let found: Vec<Fields> = match self.client.xinfo_groups(stream).await {
             Ok(found) => found,
             Err(error) if error.details().contains("no such key") => return Ok(Vec::new()),
@@ -143,13 +150,15 @@ impl Trimmer {
                 .and_then(Value::as_string)
                 .and_then(|id| id.parse().ok())
                 .unwrap_or(StreamId::MIN);
-            let first_pending = match fields.get("pending").and_then(Value::as_u64) {
+            let pending = fields.get("pending").and_then(Value::as_u64);
+            let is_caught_up = pending == Some(0) && newest.is_some_and(|newest: StreamId| last_delivered >= newest);
+            let first_pending = match pending {
                 Some(0) => None,
                 _ if name == self.settings.keys.group() => self.first_pending(&name).await?,
                 _ => self.first_holding(&name).await?,
             };
             let least_idle = if name == self.settings.keys.group() { None } else { self.least_idle(&name).await? };
-            groups.push(Group { name, last_delivered, first_pending, least_idle });
+            groups.push(Group { name, last_delivered, first_pending, least_idle, is_caught_up });
         }
         Ok(groups)
     }

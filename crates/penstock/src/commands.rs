@@ -26,7 +26,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Error> {
             Command::Replay(args) => replay::run(args, &settings::load(cli)?).await,
             Command::Healthcheck { address } => healthcheck::run(*address, &settings::load(cli)?).await,
             Command::Settings => {
-                print!("{}", settings::catalog());
+                settings::print();
                 Ok(())
             }
         }

@@ -68,7 +68,7 @@ if ARGV[4] ~= '' then
     redis.call('HSET', KEYS[5], 'eventTime', ARGV[5])
   end
   if ARGV[6] ~= '' then
-    redis.call('SET', KEYS[4], cjson.encode({ host = ARGV[6], firstId = first }))
+    redis.call('SET', KEYS[4], cjson.encode({ host = ARGV[6], firstId = first, cursorKey = KEYS[2] }))
   end
   if ARGV[7] ~= '' then
     redis.call('HSET', KEYS[5], ARGV[7], ARGV[8])

@@ -77,7 +77,9 @@ async fn a_redis_flushed_while_running_is_filled_from_the_checkpoint() {
     let first = rig.entries().await[0].0.clone();
     assert!(first.parse::<StreamId>().unwrap() > before);
     let source: String = rig.client.get("firehose:ingest:source").await.unwrap();
-    assert_eq!(source, format!(r#"{{"host":"{address}","firstId":"{first}"}}"#));
+    let source: Source = serde_json::from_str(&source).unwrap();
+    let expected = (address.to_string(), first, Some("firehose:python_cursor".to_owned()));
+    assert_eq!((source.host, source.first_id, source.cursor_key), expected);
     assert_eq!(incarnation(&rig).await.as_deref(), Some("here"));
 }
 

@@ -2,6 +2,8 @@
 
 mod recording;
 
+use std::fmt::Arguments;
+use std::io::{Write, stdout};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -99,14 +101,14 @@ async fn pipeline(args: &Run, layers: Layers, servers: &Servers, cancel: &Cancel
     parts.spawn(1, async move { Ok(worker.await?) });
     let end = parts.end(2);
     parts.spawn(2, async move { Ok(dashboard.run(metrics, health, end).await?) });
-    println!("relay      {}", settings.relay.urls.first().map(ToString::to_string).unwrap_or_default());
-    println!("redis      {}", settings.redis_url);
-    println!("postgres   {}", shown(&settings));
+    say(format_args!("relay      {}", settings.relay.urls.first().map(ToString::to_string).unwrap_or_default()));
+    say(format_args!("redis      {}", settings.redis_url));
+    say(format_args!("postgres   {}", shown(&settings)));
     if servers.postgres.is_some() {
-        println!("           its password is in {}", args.data.join("postgres/password").display());
+        say(format_args!("           its password is in {}", args.data.join("postgres/password").display()));
     }
-    println!("metrics    http://{admin}/metrics");
-    println!("dashboard  http://{}", reachable(page));
+    say(format_args!("metrics    http://{admin}/metrics"));
+    say(format_args!("dashboard  http://{}", reachable(page)));
     let mut tick = interval(Duration::from_secs(1));
     let mut rate = Rate::new(0, Instant::now());
     tick.tick().await;
@@ -116,7 +118,7 @@ async fn pipeline(args: &Run, layers: Layers, servers: &Servers, cancel: &Cancel
             Some(ended) = parts.tasks.join_next_with_id() => break parts.gone(ended),
             _ = tick.tick() => {
                 let worker = from_worker.snapshot();
-                println!(
+                say(format_args!(
                     "{:>7.0} events/s   lag {:>7}   cursor {:>11}   applied {:>9}   rows {:>9}   dead letters {}",
                     rate.look(from_ingest.published(), Instant::now()),
                     from_ingest.lag(Timestamp::now()).map_or_else(|| "-".to_owned(), |lag| format!("{:.1}s", lag.as_secs_f64())),
@@ -124,11 +126,11 @@ async fn pipeline(args: &Run, layers: Layers, servers: &Servers, cancel: &Cancel
                     worker.applied,
                     worker.rows,
                     worker.dead_letters,
-                );
+                ));
             }
         }
     };
-    println!("stopping");
+    say(format_args!("stopping"));
     let stopped = parts.stop().await;
     drained.cancel();
     let _ = admin_server.await;
@@ -239,6 +241,11 @@ fn dashboard_address() -> SocketAddr {
     let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, DASHBOARD_PORT));
     let free = std::net::TcpListener::bind(usual).is_ok();
     if free { usual } else { SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }
+}
+
+/// Says something to whoever reads; the pipeline goes on where nobody does any more, as behind `| head -1`.
+fn say(line: Arguments<'_>) {
+    let _ = writeln!(stdout(), "{line}");
 }
 
 fn shown(settings: &Settings) -> String {

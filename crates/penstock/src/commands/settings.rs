@@ -1,6 +1,7 @@
 //! Reads the settings from flags, environment and file, and lists what there is.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{Write as _, stdout};
 
 use penstock_core::settings::{Layers, Settings};
 
@@ -25,8 +26,12 @@ pub(super) fn load(cli: &Cli) -> Result<Settings, Error> {
     Settings::load(&layers(cli)?).map_err(Error::Settings)
 }
 
-/// Writes every setting as a Markdown table.
-pub(super) fn catalog() -> String {
+/// Prints every setting as a Markdown table, to the end or until nobody reads any more.
+pub(super) fn print() {
+    let _ = stdout().write_all(catalog().as_bytes());
+}
+
+fn catalog() -> String {
     let mut out =
         String::from("| setting | environment | default | allowed | what it is for |\n|---|---|---|---|---|\n");
     for field in Settings::catalog() {

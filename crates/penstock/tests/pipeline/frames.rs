@@ -24,6 +24,8 @@ pub(crate) struct Recording {
     pub(crate) entries: Vec<Entry>,
     /// The number of the last frame, whether or not it made an entry.
     pub(crate) last: u64,
+    /// The numbers of all frames.
+    pub(crate) seqs: Vec<u64>,
 }
 
 // === impl Entry ===
@@ -40,17 +42,33 @@ impl Entry {
 impl Recording {
     /// Reads what a relay of these settings serves.
     pub(crate) fn of(settings: &Settings) -> Self {
-        let mut recording = Self { entries: Vec::new(), last: 0 };
-        for frame in penstock_replay::frames(settings).unwrap() {
-            let mut rest = &frame[..];
-            let header: Cbor = ciborium::from_reader(&mut rest).unwrap();
-            let body: Cbor = ciborium::from_reader(rest).unwrap();
-            let seq = get(&body, "seq").as_integer().unwrap().try_into().unwrap();
-            recording.entries.extend(entry(&text(&header, "t"), &body, seq));
+        Self::of_some(settings, |_| true)
+    }
+
+    /// Reads some of what a relay of these settings serves: the frames at the positions that are wanted.
+    pub(crate) fn of_some(settings: &Settings, wanted: impl Fn(u64) -> bool) -> Self {
+        let mut recording = Self { entries: Vec::new(), last: 0, seqs: Vec::new() };
+        for (_, frame) in (0..).zip(penstock_replay::frames(settings).unwrap()).filter(|(at, _)| wanted(*at)) {
+            let (seq, entry) = read(&frame);
+            recording.entries.extend(entry);
             recording.last = seq;
+            recording.seqs.push(seq);
         }
         recording
     }
+}
+
+/// What a relay of these settings says, frame by frame: its number, and the entry if it makes one.
+pub(crate) fn said(settings: &Settings) -> impl Iterator<Item = (u64, Option<Entry>)> + use<> {
+    penstock_replay::frames(settings).unwrap().map(|frame| read(&frame))
+}
+
+fn read(frame: &[u8]) -> (u64, Option<Entry>) {
+    let mut rest = frame;
+    let header: Cbor = ciborium::from_reader(&mut rest).unwrap();
+    let body: Cbor = ciborium::from_reader(rest).unwrap();
+    let seq = get(&body, "seq").as_integer().unwrap().try_into().unwrap();
+    (seq, entry(&text(&header, "t"), &body, seq))
 }
 
 fn entry(frame_type: &Value, body: &Cbor, seq: u64) -> Option<Entry> {

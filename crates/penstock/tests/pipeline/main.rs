@@ -3,12 +3,19 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 mod admin;
+mod audit;
+mod backpressure;
+mod crashes;
 mod dialects;
+mod faults;
 mod frames;
 mod http;
 mod model;
 mod redis_kinds;
 mod rig;
+mod run;
+mod service;
 mod shutdown;
 mod tls;
+mod two_ingests;
 mod whole;

@@ -14,7 +14,8 @@ use tokio::net::TcpStream;
 use crate::frames::Recording;
 use crate::http::{self, LiveStream};
 use crate::model;
-use crate::rig::{Relay, Rig, Service, eventually, relay_with};
+use crate::rig::{Relay, Rig, eventually, relay_with};
+use crate::service::Service;
 use crate::tls::Authority;
 
 /// What nobody but the processes and their Redis may see.

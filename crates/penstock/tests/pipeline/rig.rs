@@ -1,34 +1,30 @@
 //! Everything around the binary: its servers, its processes, and how to look at what they did.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use fred::clients::Client;
 use fred::interfaces::{HashesInterface, KeysInterface, StreamsInterface};
 use fred::types::Value as RedisValue;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use penstock_core::keys::Keys;
 use penstock_core::settings::{Layers, Settings};
 use penstock_local::testing::{TempFolder, TestRedis, fresh_database};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::frames::{Entry, Recording};
 use crate::model::{self, IGNORED, TABLES, Tables};
+use crate::service::Service;
 
 /// How long anything may take that a test waits for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
-
-/// How long a service may take to end after SIGTERM.
-const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// The group of the other reader, which acknowledges nothing and so keeps the whole stream.
 const OTHER_READER: &str = "osprey-consumers";
@@ -38,16 +34,13 @@ pub(crate) struct Rig {
     pub(crate) client: Client,
     pub(crate) keys: Keys,
     pub(crate) pool: PgPool,
+    /// The database's address, as the rig itself uses it.
+    pub(crate) database: String,
     settings: Settings,
     environment: BTreeMap<String, String>,
-    logs: TempFolder,
+    logs: PathBuf,
+    _folder: Option<TempFolder>,
     _redis: Option<TestRedis>,
-}
-
-/// A process of the binary, killed when dropped.
-pub(crate) struct Service {
-    child: Child,
-    log: PathBuf,
 }
 
 /// A relay that runs until it is dropped.
@@ -68,6 +61,11 @@ pub(crate) struct Group {
 /// A dead letter's fields by name.
 pub(crate) type DeadLetter = HashMap<String, String>;
 
+/// The binary under test.
+pub(crate) fn binary() -> OsString {
+    env::var_os("PENSTOCK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_penstock").into())
+}
+
 /// Waits until something is so.
 pub(crate) async fn eventually(what: &str, mut is: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -84,12 +82,26 @@ pub(crate) async fn relay(total: u64) -> (Relay, Recording) {
 
 /// A relay, and what it says.
 pub(crate) async fn relay_with(settings: penstock_replay::Settings) -> (Relay, Recording) {
-    let mut relay = penstock_replay::bind(settings.clone()).await.unwrap();
+    let relay = serve(settings.clone()).await;
+    let recording = tokio::task::spawn_blocking(move || Recording::of(&settings)).await.unwrap();
+    (relay, recording)
+}
+
+/// A relay alone, which may be an endless one.
+pub(crate) async fn serve(settings: penstock_replay::Settings) -> Relay {
+    let mut relay = penstock_replay::bind(settings).await.unwrap();
     relay.prepared().await.unwrap();
     let (url, cancel) = (format!("ws://{}", relay.local_addr()), CancellationToken::new());
     tokio::spawn(relay.run(cancel.clone()));
-    let recording = tokio::task::spawn_blocking(move || Recording::of(&settings)).await.unwrap();
-    (Relay { url, _stop: cancel.drop_guard() }, recording)
+    Relay { url, _stop: cancel.drop_guard() }
+}
+
+/// An entry as a positional reader sees it.
+pub(crate) fn entry((id, fields): (String, Vec<(String, String)>)) -> (String, Entry) {
+    let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["type", "data", "seq"], "in {id}");
+    let data = serde_json::from_str(&fields[1].1).unwrap();
+    (id, Entry { kind: fields[0].1.clone(), data, seq: fields[2].1.parse().unwrap() })
 }
 
 // === impl Rig ===
@@ -111,26 +123,33 @@ impl Rig {
 
     /// Uses the Redis that these variables name, for itself and for every process.
     pub(crate) async fn over(redis: &[(&str, &str)]) -> Self {
-        let database = fresh_database().await.unwrap();
+        Self::between(redis, &fresh_database().await.unwrap()).await
+    }
+
+    /// Uses these servers, for itself and for every process.
+    pub(crate) async fn between(redis: &[(&str, &str)], database: &str) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let mut environment: BTreeMap<_, _> = redis.iter().map(owned).collect();
         let settings = Settings::load(&Layers::default().environment(environment.clone())).unwrap();
         let client = penstock_core::redis::connect(&settings).await.unwrap();
         let others = [
-            ("DATABASE_URL", database.clone()),
+            ("DATABASE_URL", database.to_owned()),
             ("ADMIN_ADDRESS", "127.0.0.1:0".to_owned()),
             ("DASHBOARD_ADDRESS", "127.0.0.1:0".to_owned()),
             ("PENSTOCK_TELEMETRY_LOG_FORMAT", "json".to_owned()),
             ("PENSTOCK_RELAY_START", "oldest".to_owned()),
         ];
         environment.extend(others.map(|(name, value)| (name.to_owned(), value)));
+        let folder = TempFolder::new().unwrap();
         Self {
             client,
             keys: settings.keys.clone(),
-            pool: PgPool::connect(&database).await.unwrap(),
+            pool: PgPool::connect(database).await.unwrap(),
+            database: database.to_owned(),
             settings,
             environment,
-            logs: TempFolder::new().unwrap(),
+            logs: folder.path().to_owned(),
+            _folder: Some(folder),
             _redis: None,
         }
     }
@@ -145,6 +164,11 @@ impl Rig {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
 
+    /// Keeps what processes say in this folder, beyond the end of the test.
+    pub(crate) fn keep_logs(&mut self, folder: PathBuf) {
+        (self.logs, self._folder) = (folder, None);
+    }
+
     pub(crate) async fn migrate(&self) {
         let done = self.run(&["migrate"]).await;
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -155,6 +179,12 @@ impl Rig {
         let () = self.client.xgroup_create(self.keys.stream(), OTHER_READER, "0", true).await.unwrap();
     }
 
+    /// The same where the stream is there already; says whether it is.
+    pub(crate) async fn keep_stream_if_there(&self) -> bool {
+        let kept: Result<(), _> = self.client.xgroup_create(self.keys.stream(), OTHER_READER, "0", false).await;
+        kept.is_ok_and(|()| true)
+    }
+
     /// Runs a command to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
         timeout(PATIENCE, self.command(arguments).output()).await.unwrap().unwrap()
@@ -162,10 +192,12 @@ impl Rig {
 
     /// Starts a service.
     pub(crate) fn start(&self, arguments: &[&str]) -> Service {
-        let log = self.logs.path().join(format!("{}-{:x}", arguments[0], rand::random::<u32>()));
-        let (out, err) = (File::create(&log).unwrap(), File::options().append(true).open(&log).unwrap());
-        let child = self.command(arguments).stdout(out).stderr(err).spawn().unwrap();
-        Service { child, log }
+        self.start_as(&format!("{}-{:x}", arguments[0], rand::random::<u32>()), arguments)
+    }
+
+    /// Starts a service that goes on in the log of this name.
+    pub(crate) fn start_as(&self, log: &str, arguments: &[&str]) -> Service {
+        Service::spawn(self.command(arguments), self.logs.join(log))
     }
 
     pub(crate) fn ingest(&self, relay: &Relay) -> Service {
@@ -177,7 +209,7 @@ impl Rig {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
+        let mut command = Command::new(binary());
         command.args(arguments).env_clear().envs(&self.environment).stdin(Stdio::null()).kill_on_drop(true);
         command
     }
@@ -193,15 +225,22 @@ impl Rig {
             self.group().await == Some(Group { delivered: self.last_id().await, pending: 0 })
         })
         .await;
-        eventually("the rows of deleted accounts go", async || {
-            let unswept = "SELECT count(*) FROM penstock_repos WHERE deleted_through > coalesce(swept_through, '')";
-            sqlx::query_scalar::<_, i64>(unswept).fetch_one(&self.pool).await.unwrap() == 0
-        })
-        .await;
+        eventually("the rows of deleted accounts go", async || self.unswept().await == 0).await;
+    }
+
+    /// How many deleted accounts still have rows.
+    pub(crate) async fn unswept(&self) -> i64 {
+        let unswept = "SELECT count(*) FROM penstock_repos WHERE deleted_through > coalesce(swept_through, '')";
+        sqlx::query_scalar(unswept).fetch_one(&self.pool).await.unwrap()
     }
 
     pub(crate) async fn cursor(&self) -> Option<u64> {
         self.client.get(self.keys.cursor()).await.unwrap()
+    }
+
+    /// The token of the ingest that holds the lease.
+    pub(crate) async fn lease(&self) -> Option<String> {
+        self.client.get(self.keys.ingest_lease()).await.unwrap()
     }
 
     /// The workers' group, once a worker has made it.
@@ -224,10 +263,23 @@ impl Rig {
         consumers.into_iter().map(|consumer| consumer["name"].as_string().unwrap()).collect()
     }
 
-    async fn last_id(&self) -> String {
+    /// The last ID that the stream gave.
+    pub(crate) async fn last_id(&self) -> String {
         let stream: HashMap<String, RedisValue> =
             self.client.xinfo_stream(self.keys.stream(), false, None).await.unwrap();
         stream["last-generated-id"].as_string().unwrap()
+    }
+
+    /// How many entries the stream has.
+    pub(crate) async fn length(&self) -> u64 {
+        self.client.xlen(self.keys.stream()).await.unwrap()
+    }
+
+    /// The number of the first entry that is still there.
+    pub(crate) async fn first_seq(&self) -> Option<u64> {
+        let first: Vec<(String, Vec<(String, String)>)> =
+            self.client.xrange(self.keys.stream(), "-", "+", Some(1)).await.unwrap();
+        first.into_iter().next().map(|first| entry(first).1.seq)
     }
 
     /// Adds an entry as a producer does.
@@ -240,12 +292,6 @@ impl Rig {
     pub(crate) async fn stream(&self) -> Vec<(String, Entry)> {
         let found: Vec<(String, Vec<(String, String)>)> =
             self.client.xrange(self.keys.stream(), "-", "+", None).await.unwrap();
-        let entry = |(id, fields): (String, Vec<(String, String)>)| {
-            let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
-            assert_eq!(names, ["type", "data", "seq"], "in {id}");
-            let data = serde_json::from_str(&fields[1].1).unwrap();
-            (id, Entry { kind: fields[0].1.clone(), data, seq: fields[2].1.parse().unwrap() })
-        };
         found.into_iter().map(entry).collect()
     }
 
@@ -264,12 +310,25 @@ impl Rig {
         self.client.hgetall(key).await.unwrap()
     }
 
+    /// How many rows a table has.
+    pub(crate) async fn count(&self, table: &str) -> i64 {
+        let count = format!("SELECT count(*) FROM {table}");
+        sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&self.pool).await.unwrap()
+    }
+
     /// Every row of every table.
     pub(crate) async fn tables(&self) -> Tables {
+        self.tables_of(None).await
+    }
+
+    /// The rows that belong to these DIDs, in every table.
+    pub(crate) async fn tables_of(&self, dids: Option<&[String]>) -> Tables {
         let mut tables = Tables::new();
         for (table, key) in TABLES {
-            let rows = format!("SELECT to_jsonb(t) FROM {table} AS t");
-            let rows: Vec<Value> = sqlx::query_scalar(AssertSqlSafe(rows)).fetch_all(&self.pool).await.unwrap();
+            let whose = format!("$1 IS NULL OR {key} = ANY($1) OR split_part({key}, '/', 3) = ANY($1)");
+            let rows = format!("SELECT to_jsonb(t) FROM {table} AS t WHERE {whose}");
+            let rows = sqlx::query_scalar(AssertSqlSafe(rows)).bind(dids);
+            let rows: Vec<Value> = rows.fetch_all(&self.pool).await.unwrap();
             let rows = rows.into_iter().map(|mut row| {
                 // When a count, or an account without a profile, was first seen is not said by the events either.
                 if table == "post_aggregations" {
@@ -314,79 +373,13 @@ impl Rig {
         let letters = self.dead_letters().await;
         let seqs: BTreeSet<u64> = letters.iter().map(|letter| letter["seq"].parse().unwrap()).collect();
         assert_eq!((&seqs, letters.len()), (&expected, expected.len() * times as usize), "dead letters in redis");
+        assert_eq!(self.kept_dead_letters().await, expected, "dead letters in postgresql");
+    }
+
+    /// The numbers of the dead letters in PostgreSQL.
+    pub(crate) async fn kept_dead_letters(&self) -> BTreeSet<u64> {
         let kept: Vec<String> =
             sqlx::query_scalar("SELECT seq FROM penstock_dead_letters").fetch_all(&self.pool).await.unwrap();
-        let seqs: BTreeSet<u64> = kept.iter().map(|seq| seq.parse().unwrap()).collect();
-        assert_eq!(seqs, expected, "dead letters in postgresql");
-    }
-}
-
-// === impl Service ===
-
-impl Service {
-    /// The address of its admin server, once it is there.
-    pub(crate) async fn admin(&self) -> SocketAddr {
-        self.logged("admin server listening").await
-    }
-
-    /// The address of the dashboard, once it is there.
-    pub(crate) async fn dashboard(&self) -> SocketAddr {
-        self.logged("dashboard listening").await
-    }
-
-    async fn logged(&self, message: &str) -> SocketAddr {
-        self.line(message).await["address"].as_str().unwrap().parse().unwrap()
-    }
-
-    /// The first line with this message, once it is there.
-    pub(crate) async fn line(&self, message: &str) -> Value {
-        let message = format!("\"msg\":\"{message}\"");
-        let mut found = None;
-        eventually(&message, async || {
-            let log = self.log();
-            found = log.lines().find(|line| line.contains(&message)).map(str::to_owned);
-            found.is_some()
-        })
-        .await;
-        serde_json::from_str(&found.unwrap()).unwrap()
-    }
-
-    /// Everything that it has said.
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
-    }
-
-    /// Sends SIGTERM to a service that still runs.
-    pub(crate) fn terminate(&self) {
-        let pid = self.child.id().unwrap();
-        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM).unwrap();
-    }
-
-    /// Asserts that it ends in time, and well.
-    pub(crate) async fn ended(mut self) {
-        let ended = timeout(SHUTDOWN, self.child.wait()).await;
-        let status: Option<ExitStatus> = ended.ok().map(Result::unwrap);
-        assert!(status.is_some_and(|status| status.success()), "ended with {status:?}, having said\n{}", self.said());
-    }
-
-    /// Ends it, and asserts that it does so in time and well.
-    pub(crate) async fn stop(self) {
-        self.terminate();
-        self.ended().await;
-    }
-
-    /// The end of its log.
-    fn said(&self) -> String {
-        let log = self.log();
-        let lines: Vec<_> = log.lines().rev().take(20).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{} said\n{}", self.log.display(), self.said());
-        }
+        kept.iter().map(|seq| seq.parse().unwrap()).collect()
     }
 }

@@ -132,7 +132,7 @@ mod tests {
     /// All is settled but what comes from entry 30, number 300, on; the host's first entry was 10.
     fn seen() -> Survey {
         Survey {
-            source: Some(Source { host: "a.test".to_owned(), first_id: "10-0".to_owned() }),
+            source: Some(Source { host: "a.test".to_owned(), first_id: "10-0".to_owned(), cursor_key: None }),
             cursor: Seq::new(900),
             incarnation: "i".to_owned(),
             group: Some(progress(Some(id(30)), Bound::Below(Seq::new(300).unwrap()))),
@@ -161,7 +161,7 @@ mod tests {
         let unknown = progress(Some(id(30)), Bound::Unknown);
         let trimmed = Progress { is_there: false, ..progress(Some(id(30)), Bound::Cursor) };
         let before = progress(Some(id(9)), Bound::Below(Seq::new(5000).unwrap()));
-        let unsent = Some(Source { host: "a.test".to_owned(), first_id: String::new() });
+        let unsent = Some(Source { host: "a.test".to_owned(), first_id: String::new(), cursor_key: None });
         for (survey, why) in [
             (Survey { source: None, ..seen() }, Stay::NoSource),
             (Survey { cursor: None, ..seen() }, Stay::NoCursor),

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use penstock_core::entry::Entry;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, Executor, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 
 use crate::schema::{self, SchemaError};
 use accounts::Guards;
@@ -149,6 +149,8 @@ impl Store {
         let timeout = settings.statement_timeout.as_millis();
         let session = format!("{SESSION}; SET statement_timeout = {timeout}");
         let options: PgConnectOptions = settings.url.parse().map_err(StoreError::Url)?;
+        // How long a batch takes is a metric; a page of SQL in the log for each slow one helps nobody.
+        let options = options.application_name("penstock-worker").disable_statement_logging();
         let pool = PgPoolOptions::new()
             .max_connections(settings.pool_size.max(1))
             .acquire_timeout(settings.acquire_timeout)
@@ -156,7 +158,7 @@ impl Store {
                 let session = session.clone();
                 Box::pin(async move { conn.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(session))).await.map(drop) })
             })
-            .connect_with(options.application_name("penstock-worker").statement_cache_capacity(256))
+            .connect_with(options.statement_cache_capacity(256))
             .await
             .map_err(StoreError::Connect)?;
         let statements = Arc::new(Statements::new(settings.search_vector));
