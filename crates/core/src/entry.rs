@@ -415,6 +415,20 @@ mod tests {
     }
 
     #[test]
+    fn a_float_is_read_as_it_was_written() {
+        // Lexicons know no floats, yet records hold them. Every bit of the mantissa is in use.
+        let mut bits = 0x3ff0_dead_beef_cafe_u64;
+        for _ in 0..1_000 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let float = f64::from_bits(bits & 0x3fff_ffff_ffff_ffff);
+            let data = format!(
+                r#"{{"repo":"did:plc:aa","ops":[{{"action":"create","path":"a.b.c/r","cid":"b","record":{{"x":{float:e}}}}}]}}"#
+            );
+            assert_eq!(only_op(decode("commit", &data, "").unwrap()).record, Some(json!({"x": float})));
+        }
+    }
+
+    #[test]
     fn replayed_dead_letter_orders_by_its_first_id() {
         let fields =
             [("type", "account"), ("data", r#"{"did":"did:plc:a","active":true}"#), ("seq", "1"), ("origId", "3-2")];

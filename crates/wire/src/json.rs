@@ -15,6 +15,10 @@ use crate::cid::Link;
 /// The message by which this module tells its own refusal from the reader's.
 const TOO_DEEP: &str = "nested too deeply";
 
+/// What is said of a key or CID in pieces. The reader refuses that in values alone: here it glues the pieces together, and
+/// so hands over a text of its own instead of one borrowed from the block.
+const INDEFINITE: &str = "indefinite length";
+
 /// Why a record was not written.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum RecordFault {
@@ -111,18 +115,22 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_newtype_struct<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
         struct LinkVisitor<'o>(&'o mut Vec<u8>);
 
-        impl Visitor<'_> for LinkVisitor<'_> {
+        impl<'de> Visitor<'de> for LinkVisitor<'_> {
             type Value = ();
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a cid")
             }
 
-            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<(), E> {
+            fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<(), E> {
                 self.0.extend_from_slice(br#"{"$link":""#);
                 Link(bytes).write(self.0).map_err(E::custom)?;
                 self.0.extend_from_slice(br#""}"#);
                 Ok(())
+            }
+
+            fn visit_byte_buf<E: Error>(self, _: Vec<u8>) -> Result<(), E> {
+                Err(E::custom(INDEFINITE))
             }
         }
 
@@ -185,5 +193,9 @@ impl Visitor<'_> for Key<'_> {
         write_string(self.0, text);
         self.0.push(b':');
         Ok(())
+    }
+
+    fn visit_string<E: Error>(self, _: String) -> Result<(), E> {
+        Err(E::custom(INDEFINITE))
     }
 }

@@ -219,7 +219,7 @@ pub fn mask(text: &str) -> String {
     let mut shown = scheme.map_or_else(String::new, |scheme| format!("{scheme}://"));
     let (login, place) = rest.rsplit_once('@').map_or(("", rest), |(login, place)| (login, place));
     if rest.len() > place.len() {
-        let user = login.split([':', '/', '?', '#']).next().unwrap_or_default();
+        let user = login.split([':', '@', '/', '?', '#']).next().unwrap_or_default();
         shown += match scheme {
             Some(_) if user.len() == login.len() => user.to_owned(),
             Some(_) => format!("{user}:***"),
@@ -322,6 +322,8 @@ mod tests {
         assert_eq!(mask("redis://h?node=a@b&sentinelPassword=c"), "redis://h:***@b&sentinelPassword=***");
         assert_eq!(mask("redis://h?sentinelPassword=a?b=c"), "redis://h?sentinelPassword=***");
         assert_eq!(mask("redis://u:a?b@h"), "redis://u:***@h");
+        assert_eq!(mask("redis://u:@a?b@h"), "redis://u:***@h");
+        assert_eq!(mask("redis://u@a?b@h"), "redis://u:***@h");
         assert_eq!(mask("u:a://b@h"), "***@h");
         assert_eq!(mask("redis://u@h?node=a:1"), "redis://u@h?node=a:1");
     }
