@@ -119,10 +119,12 @@ impl Entries {
             &*keys.ingest_source(),
             &*keys.ingest_state(),
             &*keys.dead_letters(),
+            &*keys.incarnation(),
         ];
         let fence = self.fence.replace(last).map(|seq| seq.to_string()).unwrap_or_default();
         let (new, entries) = (last.to_string(), self.open.len().to_string());
-        let head = [TOKEN, LEASE_MS, &fence, &new, "", "", &entries, "0"];
+        // No event time, source, place on another host, incarnation or floor.
+        let head = [TOKEN, LEASE_MS, &fence, &new, "", "", "", "", "", "", "", &entries, "0"];
         let words = 3 + names.len() + head.len() + 3 * self.open.len();
         let mut batch = format!("*{words}\r\n").into_bytes();
         word(&mut batch, b"EVAL");
@@ -174,7 +176,7 @@ fn settle(mut answers: impl BufRead, batches: usize) -> Result<(), Error> {
         }
         match line.trim_end() {
             "ok" => written += 1,
-            refused if refused.starts_with('-') || ["lease", "cursor"].contains(&refused) => {
+            refused if refused.starts_with('-') || ["lease", "cursor", "incarnation"].contains(&refused) => {
                 return Err(Error::Refused(refused.to_owned()));
             }
             _ => {}

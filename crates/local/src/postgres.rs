@@ -14,8 +14,8 @@ use crate::identity::Identity;
 use crate::server::{Launch, Server};
 use crate::{LocalError, log, port};
 
-/// How long recovery after an unclean end may take.
-const READY: Duration = Duration::from_secs(60);
+/// How long recovery after an unclean end may take, on a machine that has much else to do.
+const READY: Duration = Duration::from_secs(180);
 
 /// How long the shutdown checkpoint may take.
 const STOP: Duration = Duration::from_secs(30);

@@ -126,7 +126,8 @@ async fn a_redis_of_another_database_is_read_on_from_the_checkpoint() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_find_redis_lost_send_a_running_ingest_back() {
-    let replay = paced(3_000);
+    // Long enough for something to be still to come, however slow this machine is.
+    let replay = paced(10_000);
     let frames = frames(&replay);
     let address = serve(replay).await;
     let mut rig = Rig::new(address).await;
@@ -136,10 +137,10 @@ async fn workers_that_find_redis_lost_send_a_running_ingest_back() {
     checkpoint(&mut postgres, &address.to_string(), 100, "1-0").await;
     let _: u64 = rig.client.del("firehose:incarnation").await.unwrap();
     eventually("the refusal", async || {
-        running.count("penstock_ingest_publishes_refused_total{reason=\"incarnation\"}") == 1
+        running.count("penstock_ingest_publishes_refused_total{reason=\"incarnation\"}") >= 1
     })
     .await;
-    rig.reaches(3_000).await;
+    rig.reaches(10_000).await;
     running.stop().await;
     let entries = rig.entries().await;
     let again = entries.windows(2).position(|pair| pair[1].3 < pair[0].3).unwrap() + 1;

@@ -130,7 +130,9 @@ impl Rig {
     pub(crate) async fn between(redis: &[(&str, &str)], database: &str) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let mut environment: BTreeMap<_, _> = redis.iter().map(owned).collect();
-        let settings = Settings::load(&Layers::default().environment(environment.clone())).unwrap();
+        // The rig looks at whole streams, on machines that have much else to do.
+        let layers = Layers::default().environment(environment.clone()).flag("redis.commandTimeout", "1m");
+        let settings = Settings::load(&layers).unwrap();
         let client = penstock_core::redis::connect(&settings).await.unwrap();
         let others = [
             ("DATABASE_URL", database.to_owned()),

@@ -130,7 +130,8 @@ impl Service {
 
     /// The end of its log.
     fn said(&self) -> String {
-        let log = self.log();
+        // Its folder may be gone by now.
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().rev().take(20).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }

@@ -220,7 +220,7 @@ async fn a_second_pipeline_on_one_redis_is_refused_until_the_claim_goes() {
     let two = bench.start("w-1", &[("pipeline.name", "two")]);
     bench.add_numbered(6..=9).await;
     eventually!(bench.total().await == 4);
-    assert!(one.health.is_ready() && !two.health.is_ready());
+    eventually!(one.health.is_ready() && !two.health.is_ready());
     assert_eq!(bench.get("firehose:pipeline").await.as_ref(), Some(&held));
     bench.stop([one]).await;
     bench.command("DEL firehose:pipeline").await;

@@ -36,6 +36,9 @@ pub(crate) async fn set(plan: &Plan, logs: &Path) -> (Rig, Links, TestRedis, Tes
         // A killed server must keep what it committed; the disk itself never fails here.
         ("synchronous_commit", "on"),
         ("deadlock_timeout", "50ms"),
+        // After a kill there is little to be read again.
+        ("checkpoint_timeout", "30s"),
+        ("max_wal_size", "64MB"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let options = PostgresOptions { durable: false, settings, ..PostgresOptions::default() };

@@ -157,6 +157,10 @@ impl Upstream<'_> {
     }
 
     async fn restart(&mut self) -> Result<bool, String> {
+        // What nobody read before the restart is nobody's to miss, but then the stream does not tell where it came.
+        if !becomes(async || self.newest().await > 0).await {
+            return Ok(false);
+        }
         let before = self.newest().await;
         self.history.restart(self.relay.head(), self.relay.skipped());
         self.relay.inject(Whim::Restart(Box::new(self.history.settings()))).await.unwrap();
