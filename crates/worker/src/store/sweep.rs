@@ -33,7 +33,8 @@ const LOCK: &str = "SELECT deleted_through FROM penstock_repos WHERE did = $1 FO
 
 const SWEPT: &str = "UPDATE penstock_repos SET swept_through = $2 WHERE did = $1";
 
-const PROFILE: &str = "\
+/// Joined by the parameter: `penstock_repos.did` has a collation of its own, and by it the key of `users` is not found.
+pub(super) const PROFILE: &str = "\
 WITH gone AS (
   UPDATE penstock_repos SET profile_rev = NULL, profile_entry = NULL
    WHERE did = $1 AND (profile_entry IS NULL OR ltrim(profile_entry, '!') <= $2)
@@ -41,7 +42,7 @@ WITH gone AS (
 )
 UPDATE users AS t SET display_name = NULL, description = NULL, avatar_url = NULL, banner_url = NULL,
     profile_record = NULL, pinned_post = NULL, search_vector = NULL, created_at = t.indexed_at
-  FROM gone WHERE t.did = gone.did AND t.profile_record IS NOT NULL";
+ WHERE t.did = $1 AND t.profile_record IS NOT NULL AND EXISTS (SELECT FROM gone)";
 
 // === impl Store ===
 

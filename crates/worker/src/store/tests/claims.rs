@@ -374,3 +374,16 @@ async fn a_generator_waits_for_the_likes_that_are_under_way() {
     assert_eq!(db.rows("SELECT like_count FROM feed_generators").await, [json!({"like_count": 1})]);
     assert_eq!(db.rows("SELECT like_count FROM post_aggregations").await, [json!({"like_count": 1})]);
 }
+
+/// By a collation that is not its own a key is not found: each deleted account had all users read.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_profile_of_a_deleted_account_is_found_by_its_key() {
+    let db = Db::new().await;
+    let mut conn = db.store.pool().acquire().await.unwrap();
+    sqlx::raw_sql("SET enable_seqscan = off").execute(&mut *conn).await.unwrap();
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {}", crate::store::sweep::PROFILE));
+    let plan: Vec<String> = sqlx::query_scalar(explain).bind(A).bind("x").fetch_all(&mut *conn).await.unwrap();
+    let plan = plan.join("\n");
+    assert!(plan.contains("using users_pkey on users"), "{plan}");
+    assert!(!plan.contains("Seq Scan"), "{plan}");
+}
