@@ -3,10 +3,18 @@
 #   docker build --tag penstock:dev .
 #   docker run --read-only penstock:dev --help
 
+FROM node:22-bookworm-slim AS page
+WORKDIR /ui
+COPY crates/dashboard/ui/package.json crates/dashboard/ui/package-lock.json ./
+RUN --mount=type=cache,target=/root/.npm npm ci --no-audit --no-fund
+COPY crates/dashboard/ui ./
+RUN npm run build
+
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock clippy.toml ./
 COPY crates crates
+COPY --from=page /ui/dist crates/dashboard/ui/dist
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --locked --release -p penstock \
  && install -D target/release/penstock /out/penstock \

@@ -14,7 +14,7 @@ RATE ?= 500
 SECONDS ?= 60
 TARGET ?=
 
-.PHONY: help tools run test lint fmt generate check-generated bench faults soak fuzz image clean
+.PHONY: help tools ui run test ui-test lint fmt generate check-generated bench faults soak fuzz image clean
 
 help: ## Lists what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -22,12 +22,21 @@ help: ## Lists what there is
 tools: ## Installs what is missing, or says what to install
 	@scripts/ensure-tools.sh
 
-run: tools ## Runs the whole pipeline on the bundled recording; RELAY_URL=wss://bsky.network for a live relay
+ui: tools ## Builds the dashboard's page, where Node.js is there
+	@scripts/build-page.sh
+
+run: tools ui ## Runs the whole pipeline on the bundled recording; RELAY_URL=wss://bsky.network for a live relay
 	$(CARGO) build --release -p penstock
 	@exec $(RELEASE)/penstock run --data "$(DATA)" --rate "$(RATE)" $(if $(RELAY_URL),--relay "$(RELAY_URL)")
 
-test: tools ## Runs every test, on a Redis and a PostgreSQL of their own
+test: tools ui ## Runs every test, on a Redis and a PostgreSQL of their own
 	$(CARGO) test --workspace
+	@scripts/ensure-tools.sh chromium
+	@scripts/test-page.sh
+
+ui-test: ui ## Checks the page: types, pure parts, and itself in Chromium; PENSTOCK_BIN names the binary to run it against
+	@scripts/ensure-tools.sh chromium
+	@scripts/test-page.sh
 
 lint: ## Checks format and clippy, warnings denied
 	$(CARGO) fmt --all --check

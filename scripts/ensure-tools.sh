@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that what Penstock is built and tested with is there: a Rust toolchain, a C compiler for its dependencies,
-# redis-server and PostgreSQL. Installs missing Debian packages where it may, else says what to install.
+# redis-server and PostgreSQL; for the page Node.js. Installs missing Debian packages where it may, else says what to install.
+# With the argument `chromium` it also wants the browser that the page is tested in.
 set -euo pipefail
 
 fail() {
@@ -21,8 +22,12 @@ missing=()
 command -v cc >/dev/null || missing+=(build-essential)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
-# For one test, which is skipped without it.
+# Done without: the binary then has no page, and the tests that use the others are skipped.
 wanted=()
+command -v node >/dev/null && command -v npm >/dev/null || wanted+=(nodejs npm)
+if [ "${1:-}" = chromium ]; then
+  [ -n "${CHROMIUM:-}" ] || command -v chromium chromium-browser google-chrome >/dev/null || wanted+=(chromium)
+fi
 compgen -G '/usr/lib*/faketime/libfaketimeMT.so.1' >/dev/null ||
   compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || wanted+=(libfaketime)
 [ ${#missing[@]} -gt 0 ] || [ ${#wanted[@]} -gt 0 ] || exit 0
@@ -57,5 +62,5 @@ get update || give_up "could not ask for ${missing[*]}: apt-get update failed"
 if [ ${#missing[@]} -gt 0 ]; then get install -y --no-install-recommends "${missing[@]}"; fi
 if [ ${#wanted[@]} -gt 0 ]; then
   get install -y --no-install-recommends "${wanted[@]}" 2>/dev/null ||
-    printf 'penstock: going on without %s: the test that uses it is skipped\n' "${wanted[*]}" >&2
+    printf 'penstock: going on without %s: what uses it is left out\n' "${wanted[*]}" >&2
 fi

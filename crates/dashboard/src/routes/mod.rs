@@ -33,8 +33,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/", get(page::index))
-        .route("/page.css", get(page::style))
-        .route("/page.js", get(page::script))
+        .route("/assets/{name}", get(page::asset))
         .route("/api/metrics", get(metrics::metrics))
         .route("/api/metrics/activity-history", get(activity::history))
         .route("/api/ingest", get(metrics::ingest))

@@ -1,43 +1,135 @@
-//! The page: three small files in the binary, which load nothing from elsewhere.
+//! The page: a few small files in the binary, which load nothing from elsewhere.
 
-use axum::http::{HeaderName, header};
+use axum::extract::Path;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// Its own script and style, its own API, and an icon within the page; nobody may frame it.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+use super::problem::Problem;
+
+/// Its own script and style, its own API, and an icon of its own making; nobody may frame it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// One file of the page, as the build left it.
+struct File {
+    name: &'static str,
+    /// Its content type.
+    kind: &'static str,
+    /// A hash of its content, in quotes.
+    tag: &'static str,
+    /// Its name holds a hash: what it names never changes.
+    immutable: bool,
+    plain: &'static [u8],
+    gzip: Option<&'static [u8]>,
+}
+
+/// The page itself first.
+static FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/page_files.rs"));
+
 /// `GET /`.
-pub(super) async fn index() -> Response {
-    let headers = [(header::CONTENT_SECURITY_POLICY, POLICY)];
-    (headers, file("text/html; charset=utf-8", include_str!("../../ui/index.html"))).into_response()
+pub(super) async fn index(asked: HeaderMap) -> Result<Response, Problem> {
+    answer("index.html", &asked)
 }
 
-/// `GET /page.css`.
-pub(super) async fn style() -> Response {
-    file("text/css; charset=utf-8", include_str!("../../ui/page.css"))
+/// `GET /assets/{name}`.
+pub(super) async fn asset(Path(name): Path<String>, asked: HeaderMap) -> Result<Response, Problem> {
+    answer(&name, &asked)
 }
 
-/// `GET /page.js`.
-pub(super) async fn script() -> Response {
-    file("text/javascript; charset=utf-8", include_str!("../../ui/page.js"))
+fn answer(name: &str, asked: &HeaderMap) -> Result<Response, Problem> {
+    let file = FILES.iter().find(|file| file.name == name);
+    file.map(|file| file.answer(asked)).ok_or(Problem::new(StatusCode::NOT_FOUND, "the page has no such file"))
 }
 
-fn file(kind: &'static str, text: &'static str) -> Response {
-    const FRESH: (HeaderName, &str) = (header::CACHE_CONTROL, "no-cache");
-    ([(header::CONTENT_TYPE, kind), FRESH], text).into_response()
+// === impl File ===
+
+impl File {
+    fn answer(&self, asked: &HeaderMap) -> Response {
+        let kept = if self.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
+        headers.insert(header::ETAG, HeaderValue::from_static(self.tag));
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        if listed(asked, header::IF_NONE_MATCH).any(|tag| tag == "*" || tag.trim_start_matches("W/") == self.tag) {
+            return (StatusCode::NOT_MODIFIED, headers).into_response();
+        }
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
+        match self.gzip {
+            Some(packed) if takes_gzip(asked) => {
+                headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                (headers, packed).into_response()
+            }
+            _ => (headers, self.plain).into_response(),
+        }
+    }
+}
+
+fn takes_gzip(asked: &HeaderMap) -> bool {
+    listed(asked, header::ACCEPT_ENCODING).any(|item| {
+        let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
+        let refused = weight.trim().strip_prefix("q=").is_some_and(|weight| weight.parse() == Ok(0.0));
+        coding.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+/// The items of a header that is a list.
+fn listed(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    fn asking(name: header::HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    fn file(immutable: bool) -> File {
+        let packed: &[u8] = b"packed";
+        File { name: "a.js", kind: "text/javascript", tag: "\"1f\"", immutable, plain: b"plain", gzip: Some(packed) }
+    }
+
     #[test]
     fn the_page_stays_small_and_loads_nothing_from_elsewhere() {
-        let files =
-            [include_str!("../../ui/index.html"), include_str!("../../ui/page.css"), include_str!("../../ui/page.js")];
-        assert!(files.iter().map(|file| file.len()).sum::<usize>() < 20_000);
-        for file in files {
-            let file = file.replace("http://www.w3.org/2000/svg", "");
-            assert!(!file.contains("http:") && !file.contains("https:") && !file.contains("innerHTML"));
+        let size = |file: &File| file.gzip.unwrap_or(file.plain).len();
+        assert_eq!(FILES[0].name, "index.html");
+        assert!(FILES.iter().map(size).sum::<usize>() <= 80_000);
+        for file in FILES {
+            let text = String::from_utf8_lossy(file.plain).replace("http://www.w3.org/", "");
+            assert!(!text.contains("http:") && !text.contains("https:"), "{}", file.name);
         }
+        let page = String::from_utf8_lossy(FILES[0].plain);
+        assert!(!page.contains("<style") && !page.contains(" style=") && !page.contains("<script>"));
+        for file in &FILES[1..] {
+            assert!(page.contains(file.name), "{} is embedded and never loaded", file.name);
+        }
+    }
+
+    #[test]
+    fn gzip_goes_to_those_who_take_it() {
+        for taken in ["gzip", "br, GZIP;q=0.5", "deflate , gzip ;q=1"] {
+            assert!(takes_gzip(&asking(header::ACCEPT_ENCODING, taken)), "{taken}");
+        }
+        for refused in ["", "br", "gzip;q=0", "gzip; q=0.0", "x-gzip"] {
+            assert!(!takes_gzip(&asking(header::ACCEPT_ENCODING, refused)), "{refused}");
+        }
+        let packed = file(true).answer(&asking(header::ACCEPT_ENCODING, "gzip"));
+        assert_eq!(packed.headers()["content-encoding"], "gzip");
+        assert_eq!(packed.headers()["cache-control"], "public, max-age=31536000, immutable");
+        let plain = file(false).answer(&HeaderMap::new());
+        assert!(!plain.headers().contains_key("content-encoding"));
+        assert_eq!(plain.headers()["vary"], "accept-encoding");
+        assert_eq!(plain.headers()["cache-control"], "no-cache");
+    }
+
+    #[test]
+    fn a_file_that_is_known_is_not_sent_again() {
+        for known in ["\"1f\"", "W/\"1f\"", "\"0\", \"1f\"", "*"] {
+            assert_eq!(file(false).answer(&asking(header::IF_NONE_MATCH, known)).status(), 304, "{known}");
+        }
+        assert_eq!(file(false).answer(&asking(header::IF_NONE_MATCH, "\"1e\"")).status(), 200);
     }
 }

@@ -144,10 +144,16 @@ async fn the_page_is_served_with_a_policy_that_lets_nothing_else_in() {
     assert!(policy.contains("default-src 'none'; script-src 'self';") && policy.contains("frame-ancestors 'none'"));
     assert!(!policy.contains("unsafe"), "{policy}");
     assert_eq!((page.header("x-content-type-options"), page.header("referrer-policy")), ("nosniff", "no-referrer"));
-    for (path, kind) in [("/page.css", "text/css; charset=utf-8"), ("/page.js", "text/javascript; charset=utf-8")] {
-        let file = get(dashboard.address, path).await;
-        assert_eq!((file.status, file.header("content-type")), (200, kind));
-        assert!(page.body.contains(&path[1..]) && !file.body.is_empty());
+    let tag = page.header("etag").to_owned();
+    let again = ask(dashboard.address, "GET", "/", &[("if-none-match", &tag)]).await;
+    assert_eq!((again.status, again.body.as_str()), (304, ""));
+    assert_eq!(get(dashboard.address, "/assets/nothing.js").await.problem(), 404);
+    // None where the page was not built.
+    for path in page.body.split('"').filter_map(|part| part.strip_prefix("./assets/")) {
+        let file = get(dashboard.address, &format!("/assets/{path}")).await;
+        let kind = if path.ends_with(".css") { "text/css" } else { "text/javascript" };
+        assert_eq!((file.status, file.header("content-type")), (200, format!("{kind}; charset=utf-8").as_str()));
+        assert!(!file.body.is_empty() && !file.header("cache-control").is_empty());
     }
 }
 
