@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use fred::clients::Client;
 use penstock_core::keys::Keys;
 use penstock_core::redis;
-use penstock_core::settings::{Layers, Settings};
+use penstock_core::settings::{Layers, Secret, Settings};
 use penstock_local::testing::TestRedis;
 use penstock_telemetry::admin::Health;
 use penstock_telemetry::metrics::Metrics;
@@ -72,7 +72,13 @@ impl Dashboard {
     }
 
     async fn until_seen(&self) {
-        until("the metrics are there", async || client::get(self.address, "/api/metrics").await.status == 200).await;
+        let token = self.settings.dashboard.read_token.as_ref();
+        let bearer = format!("Bearer {}", token.map(Secret::expose).unwrap_or_default());
+        let headers = [("authorization", bearer.as_str())];
+        until("the metrics are there", async || {
+            client::ask(self.address, "GET", "/api/metrics", &headers).await.status == 200
+        })
+        .await;
     }
 }
 

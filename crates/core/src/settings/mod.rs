@@ -154,6 +154,10 @@ settings! {
         extra_addresses "extraAddresses": Vec<SocketAddr> = "";
         /// The origins that may call from a browser, comma-separated.
         allowed_origins "allowedOrigins": Vec<String> = "http://localhost:3000";
+        /// The token for reading, as a bearer token or to sign in. Absent: reading is open.
+        read_token "readToken": Option<Secret> = none;
+        /// The token for administration, which may read as well. Absent: administration is closed.
+        admin_token "adminToken": Option<Secret> = none;
         /// How often the live streams carry the metrics.
         metrics_interval "metricsInterval": Duration = "2s", from "50ms" to "1m";
         /// How many sendings a live client may be behind before it is cut; one gathers the events of at least 25 ms.
@@ -183,6 +187,36 @@ settings! {
     }
 }
 
+settings! {
+    /// The operator.
+    pub struct Operator in "operator" {
+        /// The address of the recommendations that KEDA reads.
+        address "address": SocketAddr = "0.0.0.0:8080";
+        /// Where KEDA reaches that address, such as `http://penstock-operator.penstock.svc:8080`. Absent: no ScaledObject is made.
+        recommendation_url "recommendationUrl": Option<String> = none;
+        /// The namespaces whose pipelines are carried out, comma-separated. Default: all.
+        watch_namespaces "watchNamespaces": Vec<String> = "";
+        /// The name of this pod, by which the leader is known. Default: host name and process id.
+        pod_name "podName": Option<String> = none, env "POD_NAME";
+        /// The namespace of the lease.
+        namespace "namespace": String = "default", env "POD_NAMESPACE";
+        /// The image of pipelines that name none.
+        image "image": Option<String> = none, env "PENSTOCK_IMAGE";
+        /// The name of the lease by which one of several operators leads.
+        lease_name "leaseName": String = "penstock-operator";
+        /// How long others wait for a leader that does not renew the lease; whole seconds.
+        lease_duration "leaseDuration": Duration = "15s", from "1s" to "10m";
+        /// How long the leader tries to renew the lease before it ends.
+        renew_deadline "renewDeadline": Duration = "10s", from "100ms" to "10m";
+        /// How often the lease is renewed, or asked for.
+        retry_period "retryPeriod": Duration = "2s", from "50ms" to "1m";
+        /// How often the number of workers is decided.
+        scaling_interval "scalingInterval": Duration = "5s", from "100ms" to "1m";
+        /// How long a deleted pipeline waits for its pods and its Redis at most.
+        deletion_deadline "deletionDeadline": Duration = "2m", from "1s" to "1h";
+    }
+}
+
 /// All settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -202,6 +236,8 @@ pub struct Settings {
     pub telemetry: Telemetry,
     /// Pipeline.
     pub pipeline: Pipeline,
+    /// Operator.
+    pub operator: Operator,
     /// The resolved names in Redis.
     pub keys: Keys,
     /// The resolved address of Redis.
@@ -244,6 +280,7 @@ impl Settings {
             Dashboard::load(layers, &mut errors),
             Telemetry::load(layers, &mut errors),
             Pipeline::load(layers, &mut errors),
+            Operator::load(layers, &mut errors),
         );
         let (
             Some(relay),
@@ -254,6 +291,7 @@ impl Settings {
             Some(dashboard),
             Some(telemetry),
             Some(pipeline),
+            Some(operator),
         ) = sections
         else {
             return Err(SettingsError(errors));
@@ -272,6 +310,17 @@ impl Settings {
         }
         if worker.retry_min > worker.retry_max {
             refuse("worker.retryMin", format!("{:?}", worker.retry_min), "at most worker.retryMax");
+        }
+        if operator.renew_deadline >= operator.lease_duration {
+            refuse(
+                "operator.renewDeadline",
+                format!("{:?}", operator.renew_deadline),
+                "less than operator.leaseDuration: the old leader must end before another one begins",
+            );
+        }
+        if operator.retry_period >= operator.renew_deadline {
+            let value = format!("{:?}", operator.retry_period);
+            refuse("operator.retryPeriod", value, "less than operator.renewDeadline");
         }
         if ingest.low_watermark >= ingest.high_watermark {
             refuse("ingest.lowWatermark", ingest.low_watermark.to_string(), "less than ingest.highWatermark");
@@ -301,7 +350,7 @@ impl Settings {
         if !errors.is_empty() {
             return Err(SettingsError(errors));
         }
-        Ok(Self { relay, redis, postgres, ingest, worker, dashboard, telemetry, pipeline, keys, redis_url })
+        Ok(Self { relay, redis, postgres, ingest, worker, dashboard, telemetry, pipeline, operator, keys, redis_url })
     }
 
     /// Lists every setting there is, for documentation.
@@ -316,6 +365,7 @@ impl Settings {
             Dashboard::fields(),
             Telemetry::fields(),
             Pipeline::fields(),
+            Operator::fields(),
         ];
         sections.into_iter().flatten().collect()
     }

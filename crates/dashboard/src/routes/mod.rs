@@ -1,6 +1,7 @@
 //! The routes, and what goes for all of them: counting, origins, headers, errors.
 
 mod activity;
+mod auth;
 mod headers;
 mod health;
 mod live;
@@ -17,12 +18,13 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 
 use crate::App;
 
 pub(crate) use activity::ActivityCache;
+pub(crate) use auth::Tokens;
 pub(crate) use origin::Origins;
 use problem::Problem;
 
@@ -31,16 +33,20 @@ const BODY_LIMIT: usize = 64 * 1024;
 
 /// Lays out the routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/", get(page::index))
-        .route("/assets/{name}", get(page::asset))
+    let guarded = Router::new()
         .route("/api/metrics", get(metrics::metrics))
         .route("/api/metrics/activity-history", get(activity::history))
         .route("/api/ingest", get(metrics::ingest))
         .route("/api/events/stream", get(live::stream))
         .route("/api/events/recent", get(live::recent))
+        .route_layer(from_fn_with_state(Arc::clone(&app), auth::guard));
+    Router::new()
+        .route("/", get(page::index))
+        .route("/assets/{name}", get(page::asset))
+        .route("/api/session", post(auth::sign_in).delete(auth::sign_out))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
+        .merge(guarded)
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the methods that are allowed stand in the allow header")

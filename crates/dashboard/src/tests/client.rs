@@ -59,10 +59,16 @@ pub(super) async fn get(address: SocketAddr, path: &str) -> Answer {
 pub(super) async fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut socket = TcpStream::connect(address).await.unwrap();
     send(&mut socket, method, path, headers).await;
-    let mut bytes = Vec::new();
-    timeout(PATIENCE, socket.read_to_end(&mut bytes)).await.unwrap().unwrap();
-    let (head, body) = split(&bytes).unwrap();
-    Answer::parse(head, body)
+    answer(&mut socket).await
+}
+
+/// Sends a body of JSON.
+pub(super) async fn tell(address: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let length = body.len().to_string();
+    send(&mut socket, method, path, &[("content-type", "application/json"), ("content-length", &length)]).await;
+    socket.write_all(body.as_bytes()).await.unwrap();
+    answer(&mut socket).await
 }
 
 impl Stream {
@@ -111,6 +117,13 @@ impl Stream {
             }
         }
     }
+}
+
+async fn answer(socket: &mut TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    timeout(PATIENCE, socket.read_to_end(&mut bytes)).await.unwrap().unwrap();
+    let (head, body) = split(&bytes).unwrap();
+    Answer::parse(head, body)
 }
 
 async fn send(socket: &mut TcpStream, method: &str, path: &str, headers: &[(&str, &str)]) {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use penstock_local::testing::fresh_database;
 use serde_json::{Value, json};
 
-use super::client::{ask, get};
+use super::client::{ask, get, tell};
 use super::{Dashboard, until};
 
 #[tokio::test]
@@ -173,4 +173,44 @@ async fn errors_are_problems_and_head_is_answered_without_a_body() {
     let text = dashboard.metrics.encode();
     assert!(text.contains("penstock_dashboard_http_requests_total{route=\"/api/events/stream\"} 1\n"), "{text}");
     assert!(text.contains("penstock_dashboard_sse_clients 0"), "{text}");
+}
+
+#[tokio::test]
+async fn where_a_token_is_set_only_its_holders_read() {
+    let tokens = [("dashboard.readToken", "sesame"), ("dashboard.adminToken", "open sesame")];
+    let (dashboard, _redis, _client) = Dashboard::with_redis(&tokens).await;
+    let address = dashboard.address;
+    for path in ["/api/metrics", "/api/ingest", "/api/events/recent", "/api/events/stream", "/api/metrics/activity-history"] {
+        let refused = get(address, path).await;
+        assert_eq!((refused.problem(), refused.header("www-authenticate")), (401, "Bearer"), "{path}");
+    }
+    for path in ["/", "/health", "/ready"] {
+        assert_ne!(get(address, path).await.status, 401, "{path}");
+    }
+    let read = async |name: &str, value: &str| ask(address, "GET", "/api/metrics", &[(name, value)]).await.status;
+    assert_eq!(read("authorization", "Bearer sesame").await, 200);
+    assert_eq!(read("authorization", "bearer open sesame").await, 200, "who may administrate may read");
+    for wrong in ["Bearer", "Bearer ", "Bearer sesam", "Basic sesame", "Bearer sesame2"] {
+        assert_eq!(read("authorization", wrong).await, 401, "{wrong}");
+    }
+    assert_eq!(read("cookie", "penstock_session=sesame").await, 401);
+
+    let sign_in = async |body: &str| tell(address, "POST", "/api/session", body).await;
+    assert_eq!(sign_in(r#"{"token":"sesam"}"#).await.problem(), 401);
+    assert_eq!(sign_in("sesame").await.problem(), 400);
+    let opened = sign_in(r#"{"token":"sesame"}"#).await;
+    let cookie = opened.header("set-cookie");
+    assert_eq!(opened.status, 204);
+    assert!(cookie.contains("; HttpOnly; SameSite=Strict;") && !cookie.contains("sesame"), "{cookie}");
+    let session = cookie.split(';').next().unwrap();
+    assert_eq!(read("cookie", &format!("theme=dark; {session}")).await, 200);
+    let ended = ask(address, "DELETE", "/api/session", &[]).await;
+    assert!(ended.header("set-cookie").starts_with("penstock_session=;"), "{}", ended.header("set-cookie"));
+}
+
+#[tokio::test]
+async fn where_no_token_is_set_reading_is_open_and_nobody_signs_in() {
+    let (dashboard, _redis, _client) = Dashboard::with_redis(&[]).await;
+    assert_eq!(get(dashboard.address, "/api/metrics").await.status, 200);
+    assert_eq!(tell(dashboard.address, "POST", "/api/session", r#"{"token":"x"}"#).await.problem(), 404);
 }
