@@ -14,7 +14,7 @@ RATE ?= 500
 SECONDS ?= 60
 TARGET ?=
 
-.PHONY: help tools ui run test ui-test lint fmt generate check-generated bench faults soak fuzz image clean
+.PHONY: help tools ui run test ui-test chart-test envtest lint fmt generate check-generated bench faults soak e2e fuzz image clean
 
 help: ## Lists what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -33,10 +33,17 @@ test: tools ui ## Runs every test, on a Redis and a PostgreSQL of their own
 	$(CARGO) test --workspace
 	@scripts/ensure-tools.sh chromium
 	@scripts/test-page.sh
+	@scripts/test-chart.sh
 
 ui-test: ui ## Checks the page: types, pure parts, and itself in Chromium; PENSTOCK_BIN names the binary to run it against
 	@scripts/ensure-tools.sh chromium
 	@scripts/test-page.sh
+
+chart-test: ## Renders the chart with all its values files, and applies it and the samples to a real API server, dry
+	@scripts/test-chart.sh
+
+envtest: ## Gets a Kubernetes API server for the tests: by setup-envtest, or built with Go
+	@scripts/envtest.sh
 
 lint: ## Checks format and clippy, warnings denied
 	$(CARGO) fmt --all --check
@@ -65,6 +72,10 @@ soak: tools ## Runs for MINUTES=20 at RATE=2000 events/s with a fault EVERY=20 s
 	$(CARGO) build --release -p penstock
 	@PENSTOCK_BIN="$(abspath $(RELEASE))/penstock" \
 		$(CARGO) test --package penstock --test pipeline -- --exact faults::soak_suite --ignored --nocapture
+
+e2e: tools ## Runs chart, operator and pipeline on a cluster with running pods, and deletes them while events flow; EVENTS=120000
+	$(CARGO) build --release -p penstock
+	@PENSTOCK_BIN="$(abspath $(RELEASE))/penstock" scripts/e2e.sh
 
 image: ## Builds the container image
 	docker build --tag penstock:dev .

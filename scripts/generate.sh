@@ -15,6 +15,15 @@ trap 'rm -rf "$made"' EXIT
   cargo run --quiet -p penstock -- settings
 } >"$made/settings.md"
 
+cargo run --quiet -p penstock -- crd >"$made/firehosepipelines.yaml"
+
+# The chart's README is written by hand up to its values.
+{
+  sed '/^## Values$/q' charts/penstock/README.md
+  printf '\nMade by `make generate` from `values.yaml`; `values.schema.json` refuses what does not fit.\n\n'
+  awk -f scripts/chart-readme.awk charts/penstock/values.yaml
+} >"$made/chart-readme.md"
+
 drift=0
 while IFS=: read -r from to; do
   if [ "${1:-}" = --check ]; then
@@ -24,5 +33,14 @@ while IFS=: read -r from to; do
   fi
 done <<'FILES'
 settings.md:docs/settings.md
+firehosepipelines.yaml:crds/firehosepipelines.yaml
+chart-readme.md:charts/penstock/README.md
 FILES
+# The chart carries the CustomResourceDefinition as it is in crds/.
+chart_crd=charts/penstock/files/firehosepipelines.yaml
+if [ "${1:-}" = --check ]; then
+  diff -u "$chart_crd" crds/firehosepipelines.yaml || drift=1
+else
+  cp crds/firehosepipelines.yaml "$chart_crd"
+fi
 [ "$drift" -eq 0 ] || { printf 'generated files are stale: run make generate\n' >&2; exit 1; }

@@ -93,6 +93,12 @@ pub enum LocalError {
         /// The last lines of its log.
         log: String,
     },
+    /// The key that signs the tokens of service accounts could not be made.
+    #[error("could not make a key for the API server")]
+    MakeKey {
+        /// What the library said.
+        source: rcgen::Error,
+    },
     /// The server could not be told to stop, or waited for.
     #[error("could not stop {program}")]
     Stop {
@@ -106,7 +112,8 @@ pub enum LocalError {
 impl LocalError {
     /// Says whether the server ended because its port belongs to another process.
     pub fn is_port_taken(&self) -> bool {
-        matches!(self, Self::EndedEarly { log, .. } if log.contains("Address already in use"))
+        // With a capital letter from the system, without from programs in Go.
+        matches!(self, Self::EndedEarly { log, .. } if log.contains("ddress already in use"))
     }
 
     /// Turns an I/O error about `path` into [`LocalError::Prepare`].

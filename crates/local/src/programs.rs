@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::LocalError;
 
@@ -48,6 +49,24 @@ fn postgres_folder_in(
         install: "apt-get install postgresql",
         setting: "DATABASE_URL",
     })
+}
+
+/// Returns the folder of etcd, kube-apiserver, kube-controller-manager and kubectl, or `None` where there is none: the one that
+/// `KUBEBUILDER_ASSETS` names, else what `scripts/envtest.sh` of the checkout finds, from wherever in it.
+pub(crate) fn kubernetes_folder() -> Option<PathBuf> {
+    let named = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    named.filter(|folder| has_kubernetes(folder)).or_else(|| {
+        let here = env::current_dir().ok()?;
+        let script =
+            here.ancestors().map(|folder| folder.join("scripts/envtest.sh")).find(|script| script.is_file())?;
+        let found = Command::new(script).arg("--find").output().ok()?;
+        let folder = PathBuf::from(String::from_utf8(found.stdout).ok()?.trim_end());
+        has_kubernetes(&folder).then_some(folder)
+    })
+}
+
+fn has_kubernetes(folder: &Path) -> bool {
+    ["etcd", "kube-apiserver", "kubectl"].iter().all(|program| folder.join(program).is_file())
 }
 
 fn installed() -> Vec<(u32, PathBuf)> {

@@ -10,6 +10,7 @@
 //! # }
 //! ```
 
+mod kubernetes;
 mod sentinel;
 
 use std::fs;
@@ -21,6 +22,7 @@ use tokio::sync::OnceCell;
 
 use crate::{LocalError, Postgres, PostgresOptions, Redis, RedisOptions};
 
+pub use kubernetes::TestApiServer;
 pub use sentinel::TestSentinel;
 
 /// A redis-server in a temporary folder, both gone when dropped.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
+use penstock_autoscale::simulate::BuiltIn;
 use penstock_core::settings::Value;
 
 /// Carries the AT Protocol firehose into PostgreSQL, losing and doubling nothing.
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Worker,
     /// Serves the HTTP API, the live streams and the page.
     Dashboard,
+    /// Carries out the FirehosePipelines of a Kubernetes cluster.
+    Operator,
     /// Makes or completes the tables in PostgreSQL.
     Migrate {
         /// Counts the aggregates anew, for a database that came with wrong ones.
@@ -42,9 +45,21 @@ pub(crate) enum Command {
     Run(Run),
     /// Serves a recording as a relay does.
     Replay(Replay),
+    /// Runs the autoscaler on traces of arrivals, beside KEDA's rule, and measures both.
+    Simulate(Simulate),
+    /// Prints the definition of FirehosePipeline for Kubernetes.
+    Crd,
     /// Asks the process on an admin address whether it is alive.
     Healthcheck {
         /// The admin address. Default: as set for the services.
+        address: Option<SocketAddr>,
+    },
+    /// Tells the log level of the process on an admin address of this host or pod, or changes it until that process ends.
+    LogLevel {
+        /// The level, or a filter such as `info,penstock_ingest=debug`. Default: none, it is only told.
+        level: Option<String>,
+        /// The admin address. Default: as set for the services.
+        #[arg(long)]
         address: Option<SocketAddr>,
     },
     /// Lists every setting.
@@ -122,6 +137,47 @@ pub(crate) enum BadCursor {
     Http400,
     /// An error frame, then a close.
     ErrorFrame,
+}
+
+/// What `simulate` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// One built-in trace: day, spike, growth, outage, dead-consumers, nil-lag or trimmed-lag. Default: all of them.
+    #[arg(long, value_name = "NAME", conflicts_with = "csv")]
+    pub(crate) trace: Option<BuiltIn>,
+    /// A file of lines `seconds,events_per_second`; the last line says when it ends.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Where a picture of it is written.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// How long an event may wait before the objective is missed. Default: 30s.
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub(crate) objective: Option<Duration>,
+    /// The fewest workers. Default: as the trace has it.
+    #[arg(long, value_name = "WORKERS")]
+    pub(crate) min_replicas: Option<u16>,
+    /// The most workers. Default: 20.
+    #[arg(long, value_name = "WORKERS")]
+    pub(crate) max_replicas: Option<u16>,
+    /// In what time a backlog should be worked off.
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub(crate) drain_target: Option<Duration>,
+    /// How busy a worker should be, in percent.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(10..=100))]
+    pub(crate) target_utilization: Option<u8>,
+    /// Over how long the greatest recommendation counts before workers are taken away.
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub(crate) stabilization_window: Option<Duration>,
+    /// The most workers that are added at once.
+    #[arg(long, value_name = "WORKERS")]
+    pub(crate) max_step_up: Option<u16>,
+    /// The most workers that are taken away at once.
+    #[arg(long, value_name = "WORKERS")]
+    pub(crate) max_step_down: Option<u16>,
+    /// What one worker is taken to write before it has been measured, entries a second.
+    #[arg(long, value_name = "ENTRIES")]
+    pub(crate) capacity_per_worker: Option<u32>,
 }
 
 // === impl Replay ===

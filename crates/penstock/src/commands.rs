@@ -1,11 +1,14 @@
 //! The commands: settings first, then logs, then the work.
 
+mod crd;
 mod healthcheck;
+mod log_level;
 mod migrate;
 mod replay;
 mod run;
 mod service;
 mod settings;
+mod simulate;
 
 use penstock_core::settings::{LogFormat, Origin, SettingError, Settings, SettingsError};
 use penstock_telemetry::{LogSettings, TelemetryError};
@@ -21,10 +24,19 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Error> {
             Command::Ingest => Box::pin(service::ingest(settings::load(cli)?)).await,
             Command::Worker => Box::pin(service::worker(settings::load(cli)?)).await,
             Command::Dashboard => Box::pin(service::dashboard(settings::load(cli)?)).await,
+            Command::Operator => Box::pin(service::operator(settings::load(cli)?)).await,
             Command::Migrate { recount } => migrate::run(&settings::load(cli)?, *recount).await,
             Command::Run(args) => Box::pin(run::run(args, settings::layers(cli)?)).await,
             Command::Replay(args) => replay::run(args, &settings::load(cli)?).await,
+            Command::Simulate(args) => simulate::run(args),
             Command::Healthcheck { address } => healthcheck::run(*address, &settings::load(cli)?).await,
+            Command::LogLevel { level, address } => {
+                log_level::run(level.as_deref(), *address, &settings::load(cli)?).await
+            }
+            Command::Crd => {
+                crd::print();
+                Ok(())
+            }
             Command::Settings => {
                 settings::print();
                 Ok(())

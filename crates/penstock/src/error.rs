@@ -52,9 +52,18 @@ pub(crate) enum Error {
     /// The dashboard ended.
     #[error("dashboard ended")]
     Dashboard(#[from] penstock_dashboard::DashboardError),
+    /// The operator ended.
+    #[error("operator ended")]
+    Operator(#[from] penstock_operator::OperatorError),
     /// The database was not migrated.
     #[error("could not migrate the database")]
     Migrate(#[from] penstock_worker::schema::SchemaError),
+    /// The simulation did not run.
+    #[error("could not simulate")]
+    Simulate(#[from] penstock_autoscale::simulate::SimulateError),
+    /// The output was not written.
+    #[error("could not print")]
+    Print(#[source] std::io::Error),
     /// The relay that serves a recording ended.
     #[error("replay ended")]
     Replay(#[from] penstock_replay::Error),

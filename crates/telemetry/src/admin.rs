@@ -1,4 +1,4 @@
-//! The admin server: liveness, readiness and metrics of one process, and the client that asks for them.
+//! The admin server: liveness, readiness, metrics and log level of one process, and the client that asks for them.
 
 mod health;
 mod probe;
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
@@ -17,16 +17,21 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::TelemetryError;
 use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::{TelemetryError, log_level, set_log_level};
 
 pub use health::{CheckHandle, Health, Heartbeat};
-pub use probe::healthcheck;
+pub use probe::{ask_log_level, healthcheck};
+
+/// The most of a new log level that is read, in bytes.
+const LONGEST_LEVEL: usize = 1024;
 
 /// How long answers under way may take once the server is asked to end.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown` is cancelled, and returns the bound address.
+/// Serves `/healthz`, `/readyz`, `/metrics` and `/log-level` until `shutdown` is cancelled, and returns the bound address.
+///
+/// `GET /log-level` tells the level, `PUT` with another one as the body changes it, from the same host (the same pod) only.
 ///
 /// Give it a token that is cancelled after the service has drained, so that probes are answered meanwhile.
 ///
@@ -44,9 +49,9 @@ pub async fn serve(
     let bound = listener.local_addr().map_err(bind_error)?;
     info!(address = %bound, "admin server listening");
 
-    let server = axum::serve(listener, router(health, metrics))
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned())
-        .into_future();
+    let service = router(health, metrics).into_make_service_with_connect_info::<SocketAddr>();
+    let server =
+        axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future();
     let task = tokio::spawn(async move {
         let cut = async {
             shutdown.cancelled().await;
@@ -68,6 +73,8 @@ fn router(health: Health, metrics: Metrics) -> Router {
         .route("/readyz", get(readyz))
         .with_state(health)
         .route("/metrics", get(scrape).with_state(metrics))
+        .route("/log-level", get(async || log_level()).put(change_log_level))
+        .layer(DefaultBodyLimit::max(LONGEST_LEVEL))
 }
 
 async fn healthz(State(health): State<Health>) -> impl IntoResponse {
@@ -82,6 +89,20 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
 
 async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.encode())
+}
+
+/// Changes the level for whoever is on this host: the address is open for probes and scrapes, and that is no login.
+async fn change_log_level(ConnectInfo(from): ConnectInfo<SocketAddr>, level: String) -> impl IntoResponse {
+    if !from.ip().to_canonical().is_loopback() {
+        return (StatusCode::FORBIDDEN, "the log level is changed from the same host or pod only\n".to_owned());
+    }
+    match set_log_level(&level) {
+        Ok(()) => {
+            info!(filter = level.trim(), "log level changed");
+            (StatusCode::OK, log_level())
+        }
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")),
+    }
 }
 
 fn status(fit: bool) -> StatusCode {
@@ -119,6 +140,14 @@ mod tests {
         let answer = get(address, "/metrics").await;
         assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"), "{answer}");
         assert!(answer.contains("\npenstock_ingest_gaps_total 1\n") && answer.ends_with("# EOF\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn the_log_level_is_asked_for_and_refused_where_it_is_none() {
+        let (address, _task, _shutdown) = start(&Health::new(), &Metrics::new()).await;
+        assert_eq!(ask_log_level(address, None).await.unwrap(), log_level());
+        let error = ask_log_level(address, Some("loud")).await.unwrap_err().to_string();
+        assert!(error.contains("400") && error.contains("loud"), "{error}");
     }
 
     #[tokio::test]

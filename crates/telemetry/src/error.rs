@@ -20,6 +20,9 @@ pub enum TelemetryError {
         /// What the subscriber said.
         source: tracing_subscriber::util::TryInitError,
     },
+    /// The level was to be changed where no log was initialised.
+    #[error("there is no log whose level could be changed")]
+    NoLogs,
     /// The process could not register for a signal.
     #[error("could not listen for {signal}")]
     ListenForSignal {
@@ -37,12 +40,20 @@ pub enum TelemetryError {
         source: io::Error,
     },
     /// The admin server could not be reached, or did not answer as one.
-    #[error("could not ask {address} for its health")]
+    #[error("could not ask the admin server at {address}")]
     AskHealth {
         /// The address as it was given.
         address: String,
         /// What the system said.
         source: io::Error,
+    },
+    /// The admin server answered, and did not do what was asked.
+    #[error("{address} refused: {answer}")]
+    Refused {
+        /// The address as it was given.
+        address: String,
+        /// The status line and body of the answer.
+        answer: String,
     },
     /// The service answered, and said that it is not well.
     #[error("{address} is not healthy: {answer}")]

@@ -10,4 +10,4 @@ pub mod summary;
 mod whole_process;
 
 pub use error::TelemetryError;
-pub use logs::{LogFormat, LogSettings, init_logs};
+pub use logs::{LogFormat, LogSettings, init_logs, is_log_filter, log_level, set_log_level};

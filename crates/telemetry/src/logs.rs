@@ -6,6 +6,7 @@ mod panics;
 use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use tracing_subscriber::filter::EnvFilter;
@@ -44,6 +45,16 @@ pub enum LogFormat {
 /// RFC 3339, UTC, milliseconds.
 struct Clock;
 
+/// The filter of this process while it runs; none before [`init_logs`].
+static LEVEL: Mutex<Option<Level>> = Mutex::new(None);
+
+struct Level {
+    /// As it was given last.
+    text: String,
+    /// Puts another filter in the place of the one in use; false where there is no subscriber any more.
+    replace: Box<dyn Fn(EnvFilter) -> bool + Send>,
+}
+
 /// Sends log lines to standard error, and each panic as one of them.
 ///
 /// # Errors
@@ -61,14 +72,50 @@ pub fn init_logs(settings: &LogSettings) -> Result<(), TelemetryError> {
     // A line that cannot be written is dropped: saying so on the same closed pipe would panic.
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
-    let installed = if pretty {
-        subscriber.with_ansi(ansi).with_timer(Clock).finish().try_init()
+    let (installed, replace): (_, Box<dyn Fn(EnvFilter) -> bool + Send>) = if pretty {
+        let subscriber = subscriber.with_ansi(ansi).with_timer(Clock).with_filter_reloading();
+        let handle = subscriber.reload_handle();
+        (subscriber.finish().try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))
     } else {
-        subscriber.fmt_fields(json::Fields).event_format(json::Line).finish().try_init()
+        let subscriber = subscriber.fmt_fields(json::Fields).event_format(json::Line).with_filter_reloading();
+        let handle = subscriber.reload_handle();
+        (subscriber.finish().try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))
     };
     installed.map_err(|source| TelemetryError::InstallLogs { source })?;
+    *level() = Some(Level { text: settings.filter.clone(), replace });
     panics::install();
     Ok(())
+}
+
+/// Returns the level or filter in use, as it was given last; empty before [`init_logs`].
+pub fn log_level() -> String {
+    level().as_ref().map(|level| level.text.clone()).unwrap_or_default()
+}
+
+/// Puts another level or filter in the place of the one in use, until the process ends.
+///
+/// # Errors
+///
+/// [`TelemetryError::ParseLogFilter`] for a filter that is none; [`TelemetryError::NoLogs`] before [`init_logs`].
+pub fn set_log_level(text: &str) -> Result<(), TelemetryError> {
+    let filter = parse_filter(text)?;
+    let mut level = level();
+    let level = level.as_mut().ok_or(TelemetryError::NoLogs)?;
+    if !(level.replace)(filter) {
+        return Err(TelemetryError::NoLogs);
+    }
+    text.trim().clone_into(&mut level.text);
+    Ok(())
+}
+
+fn level() -> std::sync::MutexGuard<'static, Option<Level>> {
+    LEVEL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says whether a filter is one that [`init_logs`] takes.
+#[must_use]
+pub fn is_log_filter(filter: &str) -> bool {
+    parse_filter(filter).is_ok()
 }
 
 fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {

@@ -43,6 +43,15 @@ fn process() {
         assert!(ended.join().is_err());
         return;
     }
+    if role == "level" {
+        tracing::debug!("before");
+        crate::set_log_level("debug").unwrap();
+        tracing::debug!("after");
+        assert_eq!(crate::log_level(), "debug");
+        assert!(crate::set_log_level("loud").is_err());
+        tracing::debug!("still");
+        return;
+    }
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
         let asked = shutdown::on_signals().unwrap();
         println!("\nready");
@@ -63,6 +72,14 @@ fn the_first_signal_asks_and_the_second_one_ends_the_process() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let told: Vec<Value> = log_lines(&mut child).iter().map(|line| line["signal"].clone()).collect();
     assert_eq!(told, ["SIGTERM", "SIGINT"]);
+}
+
+#[test]
+fn the_log_level_changes_while_the_process_runs() {
+    let mut child = start("level");
+    let told: Vec<Value> = log_lines(&mut child).iter().map(|line| line["msg"].clone()).collect();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(told, ["after", "still"]);
 }
 
 #[test]

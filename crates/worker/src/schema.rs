@@ -5,6 +5,7 @@ mod recount;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Executor, SqlSafeStr};
@@ -127,6 +128,16 @@ pub async fn migrate(url: &str) -> Result<(), SchemaError> {
     }
     info!(version = MIGRATIONS.len(), "database is migrated");
     Ok(())
+}
+
+/// Returns what tells this version's schema from another's: 16 hexadecimal digits of its migrations.
+#[must_use]
+pub fn hash() -> String {
+    let mut hasher = Sha256::new();
+    for (version, name, sql) in MIGRATIONS {
+        hasher.update(format!("{version} {name} {}\n{sql}", sql.len()));
+    }
+    hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn migrator() -> Migrator {

@@ -48,6 +48,16 @@ pub(super) async fn dashboard(settings: Settings) -> Result<(), Error> {
     .await
 }
 
+pub(super) async fn operator(settings: Settings) -> Result<(), Error> {
+    around(settings, "operator", async |around| {
+        let Around { settings, metrics, health, cancel } = around;
+        let client = penstock_operator::connect().await?;
+        let schema = penstock_worker::schema::hash();
+        Ok(penstock_operator::run(settings, client, schema, metrics, health, cancel).await?)
+    })
+    .await
+}
+
 /// Starts logs, signals and the admin server, runs the service, and lets probes be answered until it has drained.
 async fn around(
     settings: Settings,

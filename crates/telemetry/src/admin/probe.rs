@@ -23,22 +23,55 @@ const LONGEST_ANSWER: u64 = 64 * 1024;
 ///
 /// [`TelemetryError::AskHealth`] when nothing answers there, [`TelemetryError::Unhealthy`] when the answer is not 200.
 pub async fn healthcheck(address: impl ToSocketAddrs + Display) -> Result<(), TelemetryError> {
-    let asked = timeout(PATIENCE, ask(&address)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    match request(&address, "GET /healthz", "").await? {
+        (true, _) => Ok(()),
+        (false, answer) => Err(TelemetryError::Unhealthy { address: address.to_string(), answer }),
+    }
+}
+
+/// Asks the admin server at `address` for its log level, or changes it; returns the one in use then.
+///
+/// # Errors
+///
+/// [`TelemetryError::AskHealth`] when nothing answers there, [`TelemetryError::Refused`] when the level is none or the
+/// server is not on this host.
+pub async fn ask_log_level(
+    address: impl ToSocketAddrs + Display,
+    change: Option<&str>,
+) -> Result<String, TelemetryError> {
+    let line = if change.is_some() { "PUT /log-level" } else { "GET /log-level" };
+    match request(&address, line, change.unwrap_or_default()).await? {
+        (true, level) => Ok(level),
+        (false, answer) => Err(TelemetryError::Refused { address: address.to_string(), answer }),
+    }
+}
+
+/// Sends a request; returns whether the answer is 200, and then its body, else its status and body.
+async fn request(
+    address: &(impl ToSocketAddrs + Display),
+    line: &str,
+    body: &str,
+) -> Result<(bool, String), TelemetryError> {
+    let asked = timeout(PATIENCE, ask(address, line, body)).await;
+    let asked = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let answer = asked.map_err(|source| TelemetryError::AskHealth { address: address.to_string(), source })?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.lines().next().unwrap_or_default();
     match status.split(' ').nth(1) {
-        Some("200") => Ok(()),
-        _ => Err(TelemetryError::Unhealthy { address: address.to_string(), answer: format!("{status} {body}") }),
+        Some("200") => Ok((true, body.to_owned())),
+        _ => Ok((false, format!("{status} {}", body.trim()))),
     }
 }
 
-async fn ask(address: &(impl ToSocketAddrs + Display)) -> io::Result<String> {
+async fn ask(address: &(impl ToSocketAddrs + Display), line: &str, body: &str) -> io::Result<String> {
     let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for candidate in lookup_host(address).await? {
         match TcpStream::connect(reachable(candidate)).await {
             Ok(mut stream) => {
-                let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+                let length = body.len();
+                let request = format!(
+                    "{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+                );
                 stream.write_all(request.as_bytes()).await?;
                 let mut answer = Vec::new();
                 stream.take(LONGEST_ANSWER).read_to_end(&mut answer).await?;

@@ -113,6 +113,23 @@ metrics! {
     WebSocketClients: Gauge, "penstock_dashboard_websocket_clients", "Clients on the statistics socket";
     EventsFannedOut: Counter, "penstock_dashboard_events_fanned_out_total", "Events handed to clients, one for each client";
     SlowClientsCut: Counter, "penstock_dashboard_slow_clients_cut_total", "Clients disconnected because they did not keep up";
+
+    // Operator.
+    ReconcileSeconds: Histogram(SECONDS), "penstock_operator_reconcile_duration_seconds", "Time of one reconcile of a pipeline";
+    ReconcileErrors: Counter, "penstock_operator_reconcile_errors_total" by "reason", "Reconciles that did not come to their end";
+    ChildrenApplied: Counter, "penstock_operator_children_applied_total", "Children of pipelines written by server-side apply";
+    ChildrenDeleted: Counter, "penstock_operator_children_deleted_total", "Children of pipelines deleted because nothing asks for them any more";
+    StatusWrites: Counter, "penstock_operator_status_writes_total", "Times the status of a pipeline was written";
+    ScalingSeconds: Histogram(SECONDS), "penstock_operator_scaling_duration_seconds", "Time of one look at a pipeline's Redis and workers, with what follows from it";
+    Decisions: Counter, "penstock_operator_decisions_total" by "reason", "Decisions about the number of workers";
+    ScalePatches: Counter, "penstock_operator_scale_patches_total", "Times a number of workers was changed";
+    Pipelines: Gauge, "penstock_operator_pipelines" by "phase", "Pipelines by phase";
+    PipelinesLagUnknown: Gauge, "penstock_operator_pipelines_lag_unknown", "Pipelines whose lag is not known";
+    ObservedBacklog: Gauge, "penstock_operator_backlog_entries", "Entries that wait for a worker, of all pipelines together, as far as known";
+    ObservedLagSeconds: Gauge, "penstock_operator_ingest_lag_seconds", "Event time against now of the pipeline that is furthest behind";
+    DesiredWorkers: Gauge, "penstock_operator_workers_desired", "Workers there should be, of all pipelines together";
+    ReadyWorkers: Gauge, "penstock_operator_workers_ready", "Workers that are ready, of all pipelines together";
+    Leading: Gauge, "penstock_operator_leader", "Whether this process leads, 0 or 1";
 }
 
 #[cfg(test)]

@@ -1,0 +1,186 @@
+//! The PrometheusRule: the alerts that a person on call wants, each with what to do.
+
+use kube::core::ApiResource;
+use serde_json::{Value, json};
+
+use super::child::{Child, foreign_kind};
+use super::labels;
+use super::labels::Texts;
+use crate::plan::{Part, Plan};
+
+/// One alert.
+struct Alert {
+    name: &'static str,
+    /// PromQL.
+    when: String,
+    /// For how long it holds before anybody is told.
+    lasting: &'static str,
+    severity: &'static str,
+    summary: String,
+    action: &'static str,
+}
+
+const CRITICAL: &str = "critical";
+const WARNING: &str = "warning";
+
+/// Builds the alerts. A pipeline that is suspended has none: that nothing runs is what was asked for.
+pub(super) fn rule(plan: &Plan) -> Option<Child> {
+    let monitor = &plan.spec.telemetry.prometheus_rule;
+    if !monitor.enabled || !plan.api.prometheus_rule || plan.spec.suspend {
+        return None;
+    }
+    let mut alerts = Vec::new();
+    if plan.part(Part::Ingest).is_some() {
+        alerts.extend(of_ingest(plan));
+    }
+    if plan.part(Part::Worker).is_some() {
+        alerts.extend(of_workers(plan));
+    }
+    let spec = json!({
+        "groups": [{
+            "name": format!("penstock-{}-{}", plan.namespace, plan.name),
+            "interval": monitor.interval,
+            "rules": alerts.iter().map(|alert| rendered(alert, plan)).collect::<Vec<_>>(),
+        }],
+    });
+    let meta = labels::meta_with(plan, plan.name.clone(), "alerts", &monitor.labels, &Texts::new());
+    Some(Child::foreign(kind(), meta, &spec))
+}
+
+pub(super) fn kind() -> ApiResource {
+    foreign_kind("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules")
+}
+
+fn rendered(alert: &Alert, plan: &Plan) -> Value {
+    json!({
+        "alert": alert.name,
+        "expr": alert.when,
+        "for": alert.lasting,
+        "labels": {"severity": alert.severity, "namespace": plan.namespace, "pipeline": plan.name},
+        "annotations": {"summary": alert.summary, "description": alert.action},
+    })
+}
+
+fn of_ingest(plan: &Plan) -> Vec<Alert> {
+    let at = pods(plan, Part::Ingest);
+    let name = &plan.name;
+    vec![
+        Alert {
+            name: "PenstockIngestDisconnected",
+            // While the stream is full, ingest is away from the relay on purpose.
+            when: format!(
+                "(max(penstock_ingest_connected{at}) or vector(0)) + (max(penstock_ingest_paused{at}) or vector(0)) < 1"
+            ),
+            lasting: "3m",
+            severity: CRITICAL,
+            summary: format!("{name}: no ingest reads a relay."),
+            action: "Nothing is lost while the relay keeps its window. Look at the pods and the log of ingest: does it run, does it \
+                     hold the lease, do the relay and Redis answer? A second address in relay.urls stands by.",
+        },
+        Alert {
+            name: "PenstockIngestLagging",
+            when: format!("max(penstock_ingest_lag_seconds{at} and penstock_ingest_lease_held{at} == 1) > 300"),
+            lasting: "10m",
+            severity: WARNING,
+            summary: format!("{name}: the newest event in the stream is {{{{ $value | humanizeDuration }}}} old."),
+            action: "After an outage this falls by itself. Where it grows, ingest lacks CPU or Redis is slow: see \
+                     penstock_ingest_publish_duration_seconds and ingest.pod.resources. On a quiet relay it says nothing.",
+        },
+        Alert {
+            name: "PenstockStreamFull",
+            when: format!("max(penstock_ingest_paused{at}) > 0"),
+            lasting: "10m",
+            severity: CRITICAL,
+            summary: format!("{name}: the stream is full, ingest does not read."),
+            action: "Workers or another consumer group do not keep up, and past the relay's window events are lost. See \
+                     penstock_worker_group_lag; XINFO GROUPS shows who holds the stream. Raise workers.autoscaling.maxReplicas, or \
+                     redis.maxStreamLength where Redis has memory.",
+        },
+        Alert {
+            name: "PenstockDataLoss",
+            when: format!("sum(increase(penstock_ingest_data_loss_total{at}[1h])) > 0"),
+            lasting: "0m",
+            severity: CRITICAL,
+            summary: format!("{name}: the relay no longer had events that were never read."),
+            action: "The log line of ingest \"events are lost\" names the range. Backfill the repos concerned, and find out why ingest \
+                     was away for longer than the relay's window.",
+        },
+        Alert {
+            name: "PenstockGap",
+            when: format!("sum(increase(penstock_ingest_gaps_total{at}[1h])) > 0"),
+            lasting: "0m",
+            severity: WARNING,
+            summary: format!("{name}: numbers are missing where reading resumed."),
+            action: "Often they were never used. Only together with PenstockDataLoss are events missing.",
+        },
+        dead_letters(name, "PenstockIngestDeadLetters", &at),
+    ]
+}
+
+fn of_workers(plan: &Plan) -> Vec<Alert> {
+    let at = pods(plan, Part::Worker);
+    let name = &plan.name;
+    let lag = format!("max(penstock_worker_group_lag{at})");
+    // A tenth of the stream is far from full, and far from what a healthy fleet leaves.
+    let much = plan.settings.redis.max_stream_len / 10;
+    vec![
+        Alert {
+            name: "PenstockBacklogGrowing",
+            when: format!("{lag} > {much} and max(deriv(penstock_worker_group_lag{at}[15m])) > 0"),
+            lasting: "15m",
+            severity: WARNING,
+            summary: format!("{name}: {{{{ $value | humanize }}}} entries wait, and they become more."),
+            action: "kubectl describe firehosepipeline says why there are as many workers as there are. At maxReplicas: raise it. \
+                     Where more workers do not write more, PostgreSQL is the limit: see \
+                     penstock_worker_transaction_duration_seconds.",
+        },
+        Alert {
+            name: "PenstockStalled",
+            when: format!(
+                "({lag} + max(penstock_worker_group_pending{at})) > 0 and sum(rate(penstock_worker_entries_acked_total{at}[5m])) == 0"
+            ),
+            lasting: "5m",
+            severity: CRITICAL,
+            summary: format!("{name}: entries wait, and no worker acknowledges any."),
+            action: "Look at the workers' log: PostgreSQL refuses, or a table is missing, or a lock is held. Nothing is lost: they try \
+                     again for as long as it takes.",
+        },
+        Alert {
+            name: "PenstockDatabaseRefusing",
+            when: format!("sum by (reason) (increase(penstock_worker_retries_total{at}[10m])) > 10"),
+            lasting: "5m",
+            severity: WARNING,
+            summary: format!("{name}: transactions are tried again ({{{{ $labels.reason }}}})."),
+            action: "The workers' log names what PostgreSQL said. Deadlocks now and then are nothing; a full disk, a read-only server or \
+                     too many connections want mending.",
+        },
+        Alert {
+            name: "PenstockEntriesDeleted",
+            when: format!("sum(increase(penstock_worker_entries_deleted_total{at}[1h])) > 0"),
+            lasting: "0m",
+            severity: CRITICAL,
+            summary: format!("{name}: entries were gone from the stream before they were written."),
+            action: "Something else trims or deletes from the stream: find it (a producer with MAXLEN, an XDEL). Backfill the repos \
+                     concerned.",
+        },
+        dead_letters(name, "PenstockWorkerDeadLetters", &at),
+    ]
+}
+
+fn dead_letters(pipeline: &str, name: &'static str, at: &str) -> Alert {
+    Alert {
+        name,
+        when: format!("sum by (source) (increase(penstock_dead_letters_total{at}[1h])) > 0"),
+        lasting: "0m",
+        severity: WARNING,
+        summary: format!("{pipeline}: {{{{ $value | humanize }}}} entries were set aside ({{{{ $labels.source }}}})."),
+        action: "The dashboard lists them with the error of each; XRANGE firehose:dead-letters - + shows the same. Replay them once the \
+                 cause is mended, or purge them.",
+    }
+}
+
+/// Selects a part's pods by their names, which every way of scraping in Kubernetes keeps.
+fn pods(plan: &Plan, part: Part) -> String {
+    let Plan { name, namespace, .. } = plan;
+    format!("{{namespace=\"{namespace}\",pod=~\"{name}-{}-[a-z0-9]+(-[a-z0-9]+)?\"}}", part.component())
+}

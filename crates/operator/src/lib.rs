@@ -1,0 +1,188 @@
+//! The `FirehosePipeline` resource, and the operator that makes it run.
+
+pub mod build;
+mod context;
+pub mod crd;
+mod error;
+mod events;
+#[cfg(test)]
+mod fixture;
+mod hash;
+mod lease;
+mod pipelines;
+pub mod plan;
+mod reconcile;
+mod scaling;
+mod serve;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use penstock_core::settings::Settings;
+use penstock_telemetry::admin::Health;
+use penstock_telemetry::metrics::Metrics;
+use tokio::task::{Id, JoinSet};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use context::Context;
+use lease::{Elector, Times};
+
+pub use error::OperatorError;
+
+/// How long the tasks may take to end.
+const ENDING: Duration = Duration::from_secs(8);
+
+/// How long a loop may stand still before the process counts as dead, besides its own times.
+const STILL: Duration = Duration::from_secs(60);
+
+/// Finds the way to the API server: the pod's service account, or the file that KUBECONFIG names.
+///
+/// # Errors
+/// There is neither, or it cannot be read.
+pub async fn connect() -> Result<Client, OperatorError> {
+    Client::try_default().await.map_err(|source| OperatorError::Connect(Box::new(source)))
+}
+
+/// Carries out pipelines while this process holds the lease, until `cancel` is cancelled; then gives the lease back.
+///
+/// `schema` is the hash of the schema that this version's workers need.
+///
+/// # Errors
+/// The address of the recommendations cannot be bound, the lease is lost (this process must end, and may start again), or a
+/// task fails. An API server or a Redis that is away is no error, nor is a missing CustomResourceDefinition.
+pub async fn run(
+    settings: Arc<Settings>,
+    client: Client,
+    schema: String,
+    metrics: Metrics,
+    health: Health,
+    cancel: CancellationToken,
+) -> Result<(), OperatorError> {
+    let operator = &settings.operator;
+    let identity = operator.pod_name.clone().unwrap_or_else(identity);
+    let context = Arc::new(Context::new(client.clone(), Arc::clone(&settings), schema, identity.clone(), &metrics));
+    let listener = serve::bind(operator.address).await?;
+    let mut tasks = Tasks::default();
+    let ending = CancellationToken::new();
+    tasks.spawn("recommendations", serve::run(listener, Arc::clone(&context), ending.clone()));
+    // Whoever stands by is as ready as whoever leads: both answer KEDA.
+    health.check("operator").ok();
+    context.telemetry.leading(false);
+
+    let times =
+        Times { duration: operator.lease_duration, deadline: operator.renew_deadline, retry: operator.retry_period };
+    let patience = operator.renew_deadline + operator.retry_period + STILL;
+    let heartbeat = health.heartbeat("operator lease", patience);
+    let mut elector =
+        Elector::new(client, &operator.namespace, &operator.lease_name, identity, times, heartbeat.clone());
+    let ended = match elector.acquire(&cancel).await {
+        Some(renewed) => {
+            context.telemetry.leading(true);
+            lead(&context, &health, &mut tasks, &ending);
+            let renewing = CancellationToken::new();
+            let ended = tokio::select! {
+                // First: told to end, tasks do.
+                biased;
+                () = cancel.cancelled() => Ok(()),
+                lost = elector.keep(renewed, &renewing) => lost,
+                ended = tasks.first_to_end() => Err(ended),
+            };
+            // A leader that has lost its lease ends at once: another one may be at work.
+            if !matches!(ended, Err(OperatorError::LeaseLost { .. })) {
+                ending.cancel();
+                let _ = timeout(ENDING, tasks.all_to_end()).await;
+                tasks.set.shutdown().await;
+                elector.release().await;
+            }
+            ended
+        }
+        None => {
+            // The answer to the last question may have been a yes.
+            elector.release().await;
+            Ok(())
+        }
+    };
+    ending.cancel();
+    context.telemetry.leading(false);
+    tasks.set.shutdown().await;
+    heartbeat.retire();
+    ended
+}
+
+/// Starts what only the leader does.
+fn lead(context: &Arc<Context>, health: &Health, tasks: &mut Tasks, ending: &CancellationToken) {
+    let settings = &context.settings.operator;
+    let namespaces: Vec<Option<String>> = match settings.watch_namespaces.as_slice() {
+        [] => vec![None],
+        some => some.iter().cloned().map(Some).collect(),
+    };
+    for namespace in namespaces {
+        let (context, ending) = (Arc::clone(context), ending.clone());
+        let heartbeat = health.heartbeat("operator reconcile", STILL);
+        tasks.spawn("reconcile", async move {
+            // Which kinds there are is known before the first plan, or as soon as the API server answers.
+            let _ = timeout(Duration::from_secs(5), reconcile::apis::ask(&context)).await;
+            reconcile::run(context, namespace, heartbeat.clone(), ending).await;
+            heartbeat.retire();
+        });
+    }
+    let heartbeat = health.heartbeat("operator scaling", settings.scaling_interval * 2 + STILL);
+    let (scaling, asking) = (Arc::clone(context), Arc::clone(context));
+    let end = ending.clone();
+    tasks.spawn("scaling", async move {
+        tokio::select! {
+            () = scaling::run(scaling, heartbeat.clone()) => {}
+            () = end.cancelled() => {}
+        }
+        heartbeat.retire();
+    });
+    let end = ending.clone();
+    tasks.spawn("kinds", async move {
+        tokio::select! {
+            () = reconcile::apis::keep_asking(asking) => {}
+            () = end.cancelled() => {}
+        }
+    });
+}
+
+/// The tasks that must run as long as the operator.
+#[derive(Debug, Default)]
+struct Tasks {
+    set: JoinSet<()>,
+    names: Vec<(Id, &'static str)>,
+}
+
+// === impl Tasks ===
+
+impl Tasks {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let id = self.set.spawn(task).id();
+        self.names.push((id, name));
+    }
+
+    /// Waits for one that ends before it is told to.
+    async fn first_to_end(&mut self) -> OperatorError {
+        match self.set.join_next_with_id().await {
+            Some(Ok((id, ()))) => OperatorError::TaskEnded { task: self.name(id) },
+            Some(Err(source)) => OperatorError::TaskFailed { task: self.name(source.id()), source },
+            None => OperatorError::TaskEnded { task: "any" },
+        }
+    }
+
+    async fn all_to_end(&mut self) {
+        while self.set.join_next().await.is_some() {}
+    }
+
+    fn name(&self, id: Id) -> &'static str {
+        self.names.iter().find(|(known, _)| *known == id).map_or("unknown", |(_, name)| name)
+    }
+}
+
+/// Tells this process from every other one, where nobody says its name.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
+    format!("{host}-{}", std::process::id())
+}

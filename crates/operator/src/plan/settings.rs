@@ -1,0 +1,177 @@
+//! The settings file, and whether each part would start with it: what a service would refuse is told before a pod is made.
+
+use std::collections::BTreeMap;
+
+use penstock_core::settings::{Layers, Origin, SettingError, Settings};
+use serde_json::{Map, Value, json};
+
+use super::error::{BadField, PlanError};
+use super::part::Part;
+use super::secrets::{Secrets, of_variable};
+use crate::crd::{FirehosePipelineSpec, LogFormat, Start};
+use crate::hash::hash;
+
+/// What carries an address out of a Secret: variable, setting and field.
+const ADDRESSES: [(&str, &str); 2] = [("REDIS_URL", "redis.urlSecret"), ("DATABASE_URL", "postgres.urlSecret")];
+
+/// Settings that are called otherwise in the resource.
+const FIELDS: [(&str, &str); 2] = [("redis.maxStreamLen", "redis.maxStreamLength"), ("worker.", "workers.")];
+
+/// The settings file of a pipeline.
+pub(super) struct File {
+    /// YAML.
+    pub(super) text: String,
+    sections: Map<String, Value>,
+}
+
+// === impl File ===
+
+impl File {
+    /// Writes down what the resource says, in the names of the settings.
+    pub(super) fn new(spec: &FirehosePipelineSpec, namespace: &str, name: &str) -> Result<Self, PlanError> {
+        let FirehosePipelineSpec { relay, redis, postgres, ingest, workers, dashboard, telemetry, .. } = spec;
+        let key_prefix = Some(&redis.key_prefix).filter(|prefix| !prefix.is_empty());
+        let start = match relay.start {
+            Start::Live => "live",
+            Start::Oldest => "oldest",
+        };
+        let format = match telemetry.log_format {
+            LogFormat::Json => "json",
+            LogFormat::Pretty => "pretty",
+        };
+        let sections = [
+            ("relay", json!({"urls": relay.urls, "start": start, "dataTimeout": relay.data_timeout})),
+            (
+                "redis",
+                json!({
+                    "url": redis.url, "keyPrefix": key_prefix, "streamKey": redis.stream_key,
+                    "cursorKey": redis.cursor_key, "group": redis.group, "maxStreamLen": redis.max_stream_length,
+                }),
+            ),
+            ("postgres", json!({"url": postgres.url, "poolSize": postgres.pool_size})),
+            (
+                "ingest",
+                json!({
+                    "highWatermark": format!("{}%", ingest.high_watermark),
+                    "lowWatermark": format!("{}%", ingest.low_watermark),
+                    "foreignGroupHold": ingest.foreign_group_hold,
+                }),
+            ),
+            (
+                "worker",
+                json!({
+                    "batchSize": workers.batch_size, "batchDelay": workers.batch_delay, "claimTime": workers.claim_time,
+                }),
+            ),
+            ("dashboard", json!({"allowedOrigins": dashboard.allowed_origins})),
+            ("telemetry", json!({"logLevel": telemetry.log_level, "logFormat": format})),
+            ("pipeline", json!({"name": format!("{namespace}/{name}")})),
+        ];
+        let sections: Map<String, Value> =
+            sections.into_iter().map(|(name, section)| (name.to_owned(), without_nulls(section))).collect();
+        let text = serde_saphyr::to_string(&sections).map_err(|error| PlanError::WriteSettings(error.to_string()))?;
+        Ok(Self { text, sections })
+    }
+
+    /// Reads the settings as they are without anybody's further variables.
+    pub(super) fn load(&self, spec: &FirehosePipelineSpec, secrets: &Secrets) -> Result<Settings, PlanError> {
+        self.read(addresses(spec, secrets), &BTreeMap::new(), "")
+    }
+
+    /// Reads the settings as a part does.
+    pub(super) fn load_for(
+        &self,
+        part: Part,
+        spec: &FirehosePipelineSpec,
+        secrets: &Secrets,
+    ) -> Result<Settings, PlanError> {
+        let mut variables = addresses(spec, secrets);
+        let further = further(part, spec, secrets);
+        for (name, text) in &further {
+            match text {
+                Some(text) => variables.insert(name.clone(), text.clone()),
+                // Known in the pod only.
+                None => variables.remove(name),
+            };
+        }
+        self.read(variables, &further, part.pod_field())
+    }
+
+    /// Returns what changes with the sections that a part reads.
+    pub(super) fn hash_for(&self, part: Part) -> String {
+        let texts: Vec<String> =
+            part.sections().iter().filter_map(|name| self.sections.get(*name)).map(Value::to_string).collect();
+        hash(texts.iter().map(String::as_str))
+    }
+
+    fn read(
+        &self,
+        variables: BTreeMap<String, String>,
+        further: &BTreeMap<String, Option<String>>,
+        pod_field: &str,
+    ) -> Result<Settings, PlanError> {
+        let layers = Layers::default()
+            .environment(variables)
+            .file("settings.yaml", &self.text)
+            .map_err(|error| PlanError::WriteSettings(error.to_string()))?;
+        let bad = |error: SettingError| BadField {
+            field: match error.origin {
+                Origin::Environment(name) if further.contains_key(&name) => format!("{pod_field}.extraEnv {name}"),
+                Origin::Environment(name) => {
+                    ADDRESSES.iter().find(|(variable, _)| *variable == name).map_or(name, |(_, field)| (*field).into())
+                }
+                _ => field_of(&error.field),
+            },
+            message: format!("{:?} is not allowed; allowed: {}", error.value, error.allowed),
+        };
+        let settings =
+            Settings::load(&layers).map_err(|errors| PlanError::Fields(errors.0.into_iter().map(bad).collect()))?;
+        if !penstock_telemetry::is_log_filter(&settings.telemetry.log_level) {
+            return Err(PlanError::Fields(vec![BadField {
+                field: "telemetry.logLevel".to_owned(),
+                message: format!(
+                    "{:?} is not allowed; allowed: error, warn, info, debug, trace, off, or a filter such as \
+                     info,penstock_ingest=debug",
+                    settings.telemetry.log_level
+                ),
+            }]));
+        }
+        Ok(settings)
+    }
+}
+
+/// The variables that carry addresses out of Secrets.
+fn addresses(spec: &FirehosePipelineSpec, secrets: &Secrets) -> BTreeMap<String, String> {
+    let secret = [spec.redis.url_secret.as_ref(), spec.postgres.url_secret.as_ref()];
+    ADDRESSES
+        .iter()
+        .zip(secret)
+        .filter_map(|((variable, _), secret)| Some(((*variable).to_owned(), secrets.get(secret?)?.to_owned())))
+        .collect()
+}
+
+/// The variables that a person wrote; without a text where only the pod will know it.
+fn further(part: Part, spec: &FirehosePipelineSpec, secrets: &Secrets) -> BTreeMap<String, Option<String>> {
+    let variables = part.pod(spec).extra_env.iter().map(|variable| {
+        let text = match (&variable.value_from, of_variable(variable)) {
+            // Kubernetes puts other variables in the place of $(NAME).
+            (None, _) => variable.value.clone().filter(|text| !text.contains("$(")),
+            (Some(_), Some((secret, _))) => secrets.get(&secret).map(str::to_owned),
+            (Some(_), None) => None,
+        };
+        (variable.name.clone(), text)
+    });
+    variables.collect()
+}
+
+fn field_of(setting: &str) -> String {
+    let renamed = FIELDS.iter().find_map(|(ours, theirs)| Some(format!("{theirs}{}", setting.strip_prefix(ours)?)));
+    renamed.unwrap_or_else(|| setting.to_owned())
+}
+
+fn without_nulls(section: Value) -> Value {
+    match section {
+        Value::Object(map) => map.into_iter().filter(|(_, value)| !value.is_null()).collect(),
+        other => other,
+    }
+}
