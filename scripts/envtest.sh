@@ -29,8 +29,8 @@ build() { # package, name, module folder, linker flags
 }
 
 from_modules() {
-  local work staging version=v0.${kubernetes#1.} flags
-  work=$(mktemp -d)
+  local staging version=v0.${kubernetes#1.} flags
+  work=$(mktemp -d) # not local: the trap outlives this function
   trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
   mkdir "$work/etcd" "$work/kubernetes"
   printf 'module envtest\n\ngo 1.24.0\n\nrequire go.etcd.io/etcd/server/v3 v%s\n' "$etcd" >"$work/etcd/go.mod"

@@ -179,7 +179,10 @@ impl App {
             requests: Requests::new(Instant::now()),
             activity: routes::ActivityCache::default(),
             origins: routes::Origins::new(&settings.dashboard.allowed_origins),
-            tokens: routes::Tokens::new(settings.dashboard.read_token.as_ref(), settings.dashboard.admin_token.as_ref()),
+            tokens: routes::Tokens::new(
+                settings.dashboard.read_token.as_ref(),
+                settings.dashboard.admin_token.as_ref(),
+            ),
             live_clients,
             events,
             ending,

@@ -28,8 +28,10 @@ const UNKNOWN: Problem = Problem::new(
     StatusCode::UNAUTHORIZED,
     "reading needs a token: send it as `authorization: Bearer …`, or sign in on the page",
 );
-const NO_TOKENS: Problem =
-    Problem::new(StatusCode::NOT_FOUND, "no token is set here (dashboard.readToken, dashboard.adminToken): reading is open");
+const NO_TOKENS: Problem = Problem::new(
+    StatusCode::NOT_FOUND,
+    "no token is set here (dashboard.readToken, dashboard.adminToken): reading is open",
+);
 const WRONG: Problem = Problem::new(StatusCode::UNAUTHORIZED, "this is not a token of this dashboard");
 const NO_BODY: Problem = Problem::new(StatusCode::BAD_REQUEST, "the body must be JSON, such as {\"token\":\"…\"}");
 

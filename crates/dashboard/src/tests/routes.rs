@@ -180,7 +180,9 @@ async fn where_a_token_is_set_only_its_holders_read() {
     let tokens = [("dashboard.readToken", "sesame"), ("dashboard.adminToken", "open sesame")];
     let (dashboard, _redis, _client) = Dashboard::with_redis(&tokens).await;
     let address = dashboard.address;
-    for path in ["/api/metrics", "/api/ingest", "/api/events/recent", "/api/events/stream", "/api/metrics/activity-history"] {
+    for path in
+        ["/api/metrics", "/api/ingest", "/api/events/recent", "/api/events/stream", "/api/metrics/activity-history"]
+    {
         let refused = get(address, path).await;
         assert_eq!((refused.problem(), refused.header("www-authenticate")), (401, "Bearer"), "{path}");
     }

@@ -68,6 +68,12 @@ impl TestApiServer {
         &self.programs
     }
 
+    /// Says whether what belongs to a deleted object is deleted: not where kube-controller-manager is missing, as in the programs of
+    /// setup-envtest.
+    pub fn collects_garbage(&self) -> bool {
+        self.collector.is_some()
+    }
+
     /// Returns a kubeconfig for the user `admin`, who may do everything.
     pub fn kubeconfig(&self) -> String {
         self.kubeconfig_for(ADMIN)

@@ -26,7 +26,7 @@ async fn delete(rig: &Rig, name: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleted_under_retain_everything_goes_but_the_keys_and_the_claim_is_free() {
-    let Some(rig) = Rig::new("retain").await else { return };
+    let Some(rig) = Rig::new("retain").await.and_then(Rig::with_collector) else { return };
     let (redis, _nodes, _operator) = (Redis::start().await, Nodes::start(&rig), Operator::start(&rig).await);
     redis.flow("").await;
     redis.claim("", "retain").await;
@@ -47,7 +47,7 @@ async fn deleted_under_retain_everything_goes_but_the_keys_and_the_claim_is_free
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleted_under_delete_its_keys_go_and_nobody_elses() {
-    let Some(rig) = Rig::new("delete").await else { return };
+    let Some(rig) = Rig::new("delete").await.and_then(Rig::with_collector) else { return };
     let (redis, _nodes, _operator) = (Redis::start().await, Nodes::start(&rig), Operator::start(&rig).await);
     for prefix in ["a:", "b:"] {
         redis.flow(prefix).await;
@@ -77,7 +77,7 @@ async fn deleted_under_delete_its_keys_go_and_nobody_elses() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_others_read_is_never_deleted() {
-    let Some(rig) = Rig::new("others").await else { return };
+    let Some(rig) = Rig::new("others").await.and_then(Rig::with_collector) else { return };
     let (redis, _nodes, _operator) = (Redis::start().await, Nodes::start(&rig), Operator::start(&rig).await);
     redis.flow("").await;
     redis.claim("", "others").await;
@@ -95,7 +95,7 @@ async fn a_stream_that_others_read_is_never_deleted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prefix_that_is_another_pipelines_is_left_alone() {
-    let Some(rig) = Rig::new("theirs").await else { return };
+    let Some(rig) = Rig::new("theirs").await.and_then(Rig::with_collector) else { return };
     let (redis, _nodes, _operator) = (Redis::start().await, Nodes::start(&rig), Operator::start(&rig).await);
     redis.flow("").await;
     redis.claim("", "elsewhere").await;

@@ -26,7 +26,7 @@ async fn loosen(definitions: &Api<CustomResourceDefinition>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_survives_what_goes_away_and_what_cannot_be_read() {
-    let Some(mut rig) = Rig::alone("outage").await else { return };
+    let Some(mut rig) = Rig::alone("outage").await.and_then(Rig::with_collector) else { return };
     let (redis, _nodes) = (Redis::start().await, Nodes::start(&rig));
     redis.flow("").await;
     // A leader that cannot renew its lease ends, to be started again: here it is to live through it.

@@ -75,6 +75,18 @@ impl Rig {
         }
     }
 
+    /// Makes sure of a garbage collector; `None`, after a line that says so, where there is none.
+    pub(crate) fn with_collector(self) -> Option<Self> {
+        static SAID: Once = Once::new();
+        if self.server.collects_garbage() {
+            return Some(self);
+        }
+        SAID.call_once(|| {
+            say("skipped the tests that delete owners: no kube-controller-manager beside kube-apiserver");
+        });
+        None
+    }
+
     pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -165,14 +177,14 @@ pub(crate) async fn start_server() -> Option<TestApiServer> {
     static SAID: Once = Once::new();
     let server = TestApiServer::start().await.unwrap();
     if server.is_none() {
-        // Past the capture of the test harness, which shows nothing of a test that passes.
-        SAID.call_once(|| {
-            let line =
-                "operator: skipped all tests against an API server: no kube-apiserver (`make envtest` gets it)\n";
-            let _ = std::io::stderr().write_all(line.as_bytes());
-        });
+        SAID.call_once(|| say("skipped all tests against an API server: no kube-apiserver (`make envtest` gets it)"));
     }
     server
+}
+
+/// Says a line past the capture of the test harness, which shows nothing of a test that passes.
+fn say(line: &str) {
+    let _ = std::io::stderr().write_all(format!("operator: {line}\n").as_bytes());
 }
 
 pub(crate) async fn client_for(kubeconfig: &str) -> Client {

@@ -117,6 +117,27 @@ async fn to_zero_and_from_zero_by_what_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_worker_holds_keeps_somebody_there() {
+    let Some(rig) = Rig::new("stranded").await else { return };
+    let (redis, _nodes, _operator) = (Redis::start().await, Nodes::start(&rig), Operator::start(&rig).await);
+    redis.flow("").await;
+    redis.add("", 20).await;
+    redis.command("XREADGROUP GROUP firehose-processors dead COUNT 20 STREAMS firehose:events >").await;
+    let workers = json!({ "claimTime": "500ms", "autoscaling": { "minReplicas": 0, "stabilizationWindow": "0s" } });
+    rig.create("p", json!({ "redis": { "url": redis.url() }, "workers": workers })).await;
+    // By Redis' own word there is no lag.
+    let stranded = |p: &FirehosePipeline| {
+        let workers = p.status.as_ref().and_then(|status| status.workers.as_ref());
+        workers.is_some_and(|workers| workers.backlog.as_deref() == Some("20"))
+    };
+    rig.until::<FirehosePipeline>("p", "aware of what is stranded", stranded).await;
+    rig.until::<Deployment>("p-worker", "of one", has(1)).await;
+    redis.command("XGROUP DESTROY firehose:events firehose-processors").await;
+    redis.command("XGROUP CREATE firehose:events firehose-processors $").await;
+    rig.until::<Deployment>("p-worker", "at zero", has(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_keda_the_operator_recommends_and_does_not_write() {
     let Some(rig) = Rig::new("keda").await else { return };
     let (redis, _nodes, operator) = (Redis::start().await, Nodes::start(&rig), Operator::start(&rig).await);
