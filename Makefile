@@ -73,7 +73,7 @@ soak: tools ## Runs for MINUTES=20 at RATE=2000 events/s with a fault EVERY=20 s
 	@PENSTOCK_BIN="$(abspath $(RELEASE))/penstock" \
 		$(CARGO) test --package penstock --test pipeline -- --exact faults::soak_suite --ignored --nocapture
 
-e2e: tools ## Runs chart, operator and pipeline on a cluster with running pods, and deletes them while events flow; EVENTS=120000
+e2e: tools ## Runs chart, operator and pipeline on a cluster with running pods, and deletes them while events flow; EVENTS=160000
 	$(CARGO) build --release -p penstock
 	@PENSTOCK_BIN="$(abspath $(RELEASE))/penstock" scripts/e2e.sh
 

@@ -18,7 +18,7 @@ use crate::rig::Rig;
 use crate::service::Service;
 
 /// How many events the relay has, where EVENTS says nothing else.
-const TOTAL: u64 = 120_000;
+const TOTAL: u64 = 160_000;
 
 /// Events a second.
 const RATE: NonZeroU32 = NonZeroU32::new(2_000).unwrap();
@@ -102,9 +102,9 @@ impl Stage {
 // === impl Relay ===
 
 impl Relay {
-    /// Waits until so much of all has become live.
-    pub(super) async fn has_served(&self, share: f64) {
-        let due = Duration::from_secs_f64(self.total as f64 * share / f64::from(RATE.get()));
+    /// Waits until so many events have become live.
+    pub(super) async fn has_served(&self, events: u64) {
+        let due = Duration::from_secs_f64(events as f64 / f64::from(RATE.get()));
         sleep(due.saturating_sub(self.since.elapsed())).await;
     }
 
