@@ -6,7 +6,7 @@
 FROM node:22-bookworm-slim AS page
 WORKDIR /ui
 COPY crates/dashboard/ui/package.json crates/dashboard/ui/package-lock.json ./
-RUN --mount=type=cache,target=/root/.npm npm ci --no-audit --no-fund
+RUN --mount=type=cache,target=/root/.npm npm install --no-save --no-audit --no-fund
 COPY crates/dashboard/ui ./
 RUN npm run build
 

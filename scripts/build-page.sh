@@ -13,7 +13,8 @@ command -v node >/dev/null && command -v npm >/dev/null || leave "Node.js and np
 [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 18 ] || leave "it needs Node.js 18, this is $(node --version)"
 
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
-  npm ci --no-audit --no-fund --loglevel=error >&2 || leave "npm ci failed"
+  # Not `npm ci`: it insists on optional packages of every platform in the lock file, which not every registry has.
+  npm install --no-save --no-audit --no-fund --loglevel=error >&2 || leave "npm install failed"
 fi
 made=dist/index.html.gz
 if [ -e "$made" ] && [ -z "$(find src public index.html vite.config.js scripts/pack.mjs package-lock.json -newer "$made" -print -quit)" ]; then

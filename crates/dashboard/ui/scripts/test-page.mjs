@@ -8,7 +8,7 @@ const lack = (what) => {
   process.exit(process.env.PENSTOCK_PAGE_TESTS === "required" ? 1 : 0);
 };
 if (Number(process.versions.node.split(".")[0]) < 20) lack(`Playwright needs Node.js 20, this is ${process.versions.node}`);
-if (!existsSync(`${ui}node_modules/playwright-core`)) lack("playwright-core is not installed (npm ci)");
+if (!existsSync(`${ui}node_modules/playwright-core`)) lack("playwright-core is not installed (make ui)");
 if (!existsSync(`${ui}dist/index.html`)) lack("the page is not built (npm run build)");
 const { CHROMIUM } = await import("../tests/browser.mjs");
 if (!CHROMIUM) lack("there is no Chromium (apt-get install chromium, or CHROMIUM names one)");
