@@ -150,37 +150,24 @@ fn queue(mut parts: impl Iterator<Item = Value>) -> Option<Queue> {
         paused: state.next()?.as_string().as_deref() == Some("1"),
         event_time: state.next()?.as_string().as_deref().and_then(time::parse),
     };
-    let Some(length) = stream.next() else {
-        let missing = Lag::Unknown(LagGap::StreamMissing);
-        return Some(Queue {
-            length: 0,
-            added: None,
-            last_id: None,
-            group: None,
-            undelivered: missing,
-            stranded: missing,
-            consumers,
-            acked: None,
-            ingest,
-        });
+    let missing = |gap| Queue {
+        length: 0,
+        added: None,
+        last_id: None,
+        group: None,
+        undelivered: Lag::Unknown(gap),
+        stranded: Lag::Unknown(gap),
+        consumers: consumers.clone(),
+        acked: None,
+        ingest,
     };
+    let Some(length) = stream.next() else { return Some(missing(LagGap::StreamMissing)) };
     let length = length.as_u64()?;
     let last = id(&stream.next()?)?;
     let first = id(&stream.next()?);
     let added = stream.next()?.as_u64();
     let Some(delivered) = group.next() else {
-        let missing = Lag::Unknown(LagGap::GroupMissing);
-        return Some(Queue {
-            length,
-            added,
-            last_id: Some(last),
-            group: None,
-            undelivered: missing,
-            stranded: missing,
-            consumers,
-            acked: None,
-            ingest,
-        });
+        return Some(Queue { length, added, last_id: Some(last), ..missing(LagGap::GroupMissing) });
     };
     let delivered = id(&delivered)?;
     let pending = group.next()?.as_u64()?;

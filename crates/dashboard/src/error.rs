@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use penstock_telemetry::tasks::TaskError;
+
 /// Names the action of the dashboard that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DashboardError {
@@ -14,18 +16,7 @@ pub enum DashboardError {
         /// What the system said.
         source: io::Error,
     },
-    /// A task that must run as long as the service ended before it.
-    #[error("the task {task} ended by itself")]
-    TaskEnded {
-        /// Its name.
-        task: &'static str,
-    },
-    /// A task panicked.
-    #[error("the task {task} failed")]
-    TaskFailed {
-        /// Its name.
-        task: &'static str,
-        /// How it ended.
-        source: tokio::task::JoinError,
-    },
+    /// A task ended before it was told to.
+    #[error(transparent)]
+    Task(#[from] TaskError),
 }

@@ -26,9 +26,9 @@ use fred::clients::Client;
 use penstock_core::settings::Settings;
 use penstock_telemetry::admin::Health;
 use penstock_telemetry::metrics::Metrics;
+use penstock_telemetry::tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{Id, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -150,7 +150,7 @@ impl Server {
             // First: told to end, tasks do.
             biased;
             () = cancel.cancelled() => Ok(()),
-            ended = tasks.first_to_end() => Err(ended),
+            ended = tasks.first_to_end() => Err(ended.into()),
         };
         ending.soft.cancel();
         app.hub.end();
@@ -161,7 +161,7 @@ impl Server {
         }
         heartbeat.retire();
         let _ = timeout(TAKING_LEAVE, tasks.all_to_end()).await;
-        tasks.set.shutdown().await;
+        tasks.shutdown().await;
         ended
     }
 }
@@ -210,38 +210,5 @@ impl App {
         if !matches!(self.view.send_replace(View::Away), View::Away) {
             self.events.redis_lost("metrics", error);
         }
-    }
-}
-
-/// The tasks that must run as long as the service.
-#[derive(Debug, Default)]
-struct Tasks {
-    set: JoinSet<()>,
-    names: Vec<(Id, &'static str)>,
-}
-
-// === impl Tasks ===
-
-impl Tasks {
-    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let id = self.set.spawn(task).id();
-        self.names.push((id, name));
-    }
-
-    /// Waits for one that ends before it is told to.
-    async fn first_to_end(&mut self) -> DashboardError {
-        match self.set.join_next_with_id().await {
-            Some(Ok((id, ()))) => DashboardError::TaskEnded { task: self.name(id) },
-            Some(Err(source)) => DashboardError::TaskFailed { task: self.name(source.id()), source },
-            None => DashboardError::TaskEnded { task: "any" },
-        }
-    }
-
-    async fn all_to_end(&mut self) {
-        while self.set.join_next().await.is_some() {}
-    }
-
-    fn name(&self, id: Id) -> &'static str {
-        self.names.iter().find(|(known, _)| *known == id).map_or("unknown", |(_, name)| name)
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use penstock_telemetry::tasks::TaskError;
 use thiserror::Error;
 
 /// Names the action of the operator that failed.
@@ -27,20 +28,9 @@ pub enum OperatorError {
         /// How it was lost.
         why: String,
     },
-    /// A task that must run as long as the operator ended before it.
-    #[error("the task {task} ended by itself")]
-    TaskEnded {
-        /// Its name.
-        task: &'static str,
-    },
-    /// A task panicked.
-    #[error("the task {task} failed")]
-    TaskFailed {
-        /// Its name.
-        task: &'static str,
-        /// How it ended.
-        source: tokio::task::JoinError,
-    },
+    /// A task ended before it was told to.
+    #[error(transparent)]
+    Task(#[from] TaskError),
 }
 
 /// Writes an error with what caused it, each once.

@@ -23,7 +23,7 @@ use kube::Client;
 use penstock_core::settings::Settings;
 use penstock_telemetry::admin::Health;
 use penstock_telemetry::metrics::Metrics;
-use tokio::task::{Id, JoinSet};
+use penstock_telemetry::tasks::Tasks;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -88,13 +88,13 @@ pub async fn run(
                 biased;
                 () = cancel.cancelled() => Ok(()),
                 lost = elector.keep(renewed, &renewing) => lost,
-                ended = tasks.first_to_end() => Err(ended),
+                ended = tasks.first_to_end() => Err(ended.into()),
             };
             // A leader that has lost its lease ends at once: another one may be at work.
             if !matches!(ended, Err(OperatorError::LeaseLost { .. })) {
                 ending.cancel();
                 let _ = timeout(ENDING, tasks.all_to_end()).await;
-                tasks.set.shutdown().await;
+                tasks.shutdown().await;
                 elector.release().await;
             }
             ended
@@ -107,7 +107,7 @@ pub async fn run(
     };
     ending.cancel();
     context.telemetry.leading(false);
-    tasks.set.shutdown().await;
+    tasks.shutdown().await;
     heartbeat.retire();
     ended
 }
@@ -146,39 +146,6 @@ fn lead(context: &Arc<Context>, health: &Health, tasks: &mut Tasks, ending: &Can
             () = end.cancelled() => {}
         }
     });
-}
-
-/// The tasks that must run as long as the operator.
-#[derive(Debug, Default)]
-struct Tasks {
-    set: JoinSet<()>,
-    names: Vec<(Id, &'static str)>,
-}
-
-// === impl Tasks ===
-
-impl Tasks {
-    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let id = self.set.spawn(task).id();
-        self.names.push((id, name));
-    }
-
-    /// Waits for one that ends before it is told to.
-    async fn first_to_end(&mut self) -> OperatorError {
-        match self.set.join_next_with_id().await {
-            Some(Ok((id, ()))) => OperatorError::TaskEnded { task: self.name(id) },
-            Some(Err(source)) => OperatorError::TaskFailed { task: self.name(source.id()), source },
-            None => OperatorError::TaskEnded { task: "any" },
-        }
-    }
-
-    async fn all_to_end(&mut self) {
-        while self.set.join_next().await.is_some() {}
-    }
-
-    fn name(&self, id: Id) -> &'static str {
-        self.names.iter().find(|(known, _)| *known == id).map_or("unknown", |(_, name)| name)
-    }
 }
 
 /// Tells this process from every other one, where nobody says its name.

@@ -6,6 +6,7 @@ mod logs;
 pub mod metrics;
 pub mod shutdown;
 pub mod summary;
+pub mod tasks;
 #[cfg(test)]
 mod whole_process;
 

@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use data_encoding::HEXLOWER_PERMISSIVE;
 use penstock_core::settings::Secret;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -81,7 +82,7 @@ impl Tokens {
     /// Returns the session that a token opens.
     fn open(&self, token: &str) -> Option<String> {
         let given = hash(token);
-        self.any().find(|own| given.ct_eq(&own.bearer).into()).map(|own| hex(&own.session))
+        self.any().find(|own| given.ct_eq(&own.bearer).into()).map(|own| HEXLOWER_PERMISSIVE.encode(&own.session))
     }
 }
 
@@ -146,14 +147,8 @@ fn hash(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|half| char::from_digit(half.into(), 16)).collect()
-}
-
 fn parse(hex: &str) -> Option<[u8; 32]> {
-    let digits: Option<Vec<u8>> = hex.chars().map(|digit| Some(digit.to_digit(16)?.to_le_bytes()[0])).collect();
-    let bytes: Vec<u8> = digits?.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
-    (hex.len() == 64).then(|| bytes.try_into().ok()).flatten()
+    HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok()?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -163,7 +158,7 @@ mod tests {
     #[test]
     fn a_session_is_read_as_it_is_written() {
         let session = Token::new("t").session;
-        assert_eq!(parse(&hex(&session)), Some(session));
+        assert_eq!(parse(&HEXLOWER_PERMISSIVE.encode(&session)), Some(session));
         for wrong in ["", "00", "zz", &"0".repeat(63), &"0".repeat(66), &"g".repeat(64), &"é".repeat(32)] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
