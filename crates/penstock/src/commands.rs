@@ -10,16 +10,18 @@ mod service;
 mod settings;
 mod simulate;
 
+use std::io;
+
 use penstock_core::settings::{LogFormat, Origin, SettingError, Settings, SettingsError};
 use penstock_telemetry::{LogSettings, TelemetryError};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::{Cli, Command};
 use crate::error::Error;
 
 /// Does what the command line says.
 pub(crate) fn run(cli: &Cli) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
-    runtime.block_on(async {
+    runtime(&cli.command).map_err(Error::Runtime)?.block_on(async {
         match &cli.command {
             Command::Ingest => Box::pin(service::ingest(settings::load(cli)?)).await,
             Command::Worker => Box::pin(service::worker(settings::load(cli)?)).await,
@@ -43,6 +45,16 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Error> {
             }
         }
     })
+}
+
+/// Makes a runtime as wide as the machine. One thread does for the operator, which waits nearly all the time: each keeps memory
+/// of its own.
+fn runtime(command: &Command) -> io::Result<Runtime> {
+    let mut builder = match command {
+        Command::Operator => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }
 
 /// Starts the log as the settings say.

@@ -84,11 +84,12 @@ fn insert_free(spec: &mut Value, pod: &Pod, selector: Option<&Value>) {
     if let Some(affinity) = &pod.affinity {
         spec["affinity"] = affinity.0.clone();
     }
-    if let Some(constraints) = &pod.topology_spread_constraints {
+    // The one pod of a Job has none to be spread among.
+    if let (Some(constraints), Some(selector)) = (&pod.topology_spread_constraints, selector) {
         // One that names no pods would count none: it means these.
         let constraint = |written: &Free| {
             let mut constraint = written.0.clone();
-            if let (Some(selector), Value::Object(map)) = (selector, &mut constraint) {
+            if let Value::Object(map) = &mut constraint {
                 map.entry("labelSelector").or_insert_with(|| selector.clone());
             }
             constraint

@@ -283,6 +283,12 @@ fn a_spread_that_names_no_pods_means_the_parts_own() {
     let constraints = &dashboard["template"]["spec"]["topologySpreadConstraints"];
     assert_eq!(constraints[0]["labelSelector"], dashboard["selector"]);
     assert_eq!(constraints[0]["topologyKey"], "zone");
+
+    let spread = json!([{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}]);
+    let children = built(MINIMAL, &[("workers.pod.topologySpreadConstraints", spread)]);
+    assert!(!spec(&children, "Deployment", "-worker")["template"]["spec"]["topologySpreadConstraints"].is_null());
+    let job = children.iter().find(|child| child.resource.kind == "Job").unwrap();
+    assert!(job.object.data["spec"]["template"]["spec"]["topologySpreadConstraints"].is_null());
 }
 
 #[test]

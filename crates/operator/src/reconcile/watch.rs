@@ -33,7 +33,7 @@ use super::index::{Index, ObjectKey};
 pub(super) type Guarded = DeserializeGuard<FirehosePipeline>;
 
 /// How many objects one page of a list holds.
-const PAGE: u32 = 100;
+const PAGE: u32 = 25;
 
 /// The pauses after a watch failed.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));

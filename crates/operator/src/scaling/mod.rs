@@ -3,6 +3,7 @@
 mod clients;
 mod look;
 mod target;
+mod turns;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::status::{self, Look, Pulse};
 use clients::Absent;
 pub(crate) use clients::Clients;
 pub(crate) use target::{Hand, Target};
+use turns::Turns;
 
 /// How many pipelines are looked at at once: a question to Redis costs little, and one that hangs must not hold up the rest.
 const AT_ONCE: usize = 64;
@@ -45,8 +47,8 @@ const CONNECTING: Duration = Duration::from_millis(50);
 pub(crate) async fn run(context: Arc<Context>, heartbeat: Heartbeat) {
     let mut ticks = interval(context.settings.operator.scaling_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut turns = Turns::default();
     let mut under_way = FuturesUnordered::new();
-    let mut busy = HashSet::new();
     loop {
         tokio::select! {
             _ = ticks.tick() => {
@@ -58,26 +60,26 @@ pub(crate) async fn run(context: Arc<Context>, heartbeat: Heartbeat) {
                     targets.iter().map(|target| target.settings.redis_url.expose()).collect();
                 context.clients.keep(&addresses).await;
                 context.telemetry.now(&sum(&pipelines));
-                for pipeline in pipelines {
-                    if under_way.len() < AT_ONCE && busy.insert(pipeline.name.clone()) {
-                        under_way.push(look_at(&context, pipeline));
-                    }
-                }
+                turns.round(pipelines.iter().map(|pipeline| pipeline.name.clone()));
             }
-            Some(name) = under_way.next() => {
-                busy.remove(&name);
-            }
+            Some(name) = under_way.next() => turns.over(&name),
+        }
+        while let Some(name) = turns.next(AT_ONCE) {
+            under_way.push(look_at(&context, name));
         }
     }
 }
 
 /// Looks at one pipeline, for a bounded time, and says which one it was.
-async fn look_at(context: &Context, pipeline: Arc<Pipeline>) -> Name {
-    let started = Instant::now();
-    // What takes longer is cut, and looked at anew.
-    let _ = timeout(PATIENCE, tend(context, &pipeline)).await;
-    context.telemetry.looked(started.elapsed());
-    pipeline.name.clone()
+async fn look_at(context: &Context, name: Name) -> Name {
+    // One that was deleted while it waited is not looked at.
+    if let Some(pipeline) = context.pipelines.get(&name) {
+        let started = Instant::now();
+        // What takes longer is cut, and looked at anew.
+        let _ = timeout(PATIENCE, tend(context, &pipeline)).await;
+        context.telemetry.looked(started.elapsed());
+    }
+    name
 }
 
 /// Looks at one pipeline, scales its workers and writes its status.
