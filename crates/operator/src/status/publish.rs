@@ -18,6 +18,9 @@ use crate::pipelines::{Name, Pipeline};
 /// How often numbers alone are worth a write.
 const NUMBERS_EVERY: Duration = Duration::from_secs(10);
 
+/// How long what is normal for pods that begin is not told as an Event.
+const BEGINNING: Duration = Duration::from_secs(120);
+
 /// The longest note of an Event, in bytes.
 const LONGEST_NOTE: usize = 1_000;
 
@@ -26,6 +29,14 @@ pub(crate) struct Written {
     status: PipelineStatus,
     /// When this process wrote it; none before.
     at: Option<Instant>,
+    told: Told,
+}
+
+/// The conditions as Events told them last.
+struct Told {
+    conditions: Vec<Condition>,
+    /// Since when the pipeline begins to run, for the first time or after a pause.
+    begins: Option<Instant>,
 }
 
 /// A change that a person may want to know of.
@@ -41,7 +52,8 @@ struct Change {
 
 impl Written {
     pub(crate) fn new(status: PipelineStatus) -> Self {
-        Self { status, at: None }
+        let told = Told { conditions: status.conditions.clone(), begins: None };
+        Self { status, at: None, told }
     }
 
     /// Returns the state in one word, as it was written last.
@@ -58,6 +70,44 @@ impl Written {
     }
 }
 
+// === impl Told ===
+
+impl Told {
+    /// Lists what became better or worse, and counts it as told; the same twice is told once.
+    fn changes(&mut self, after: &[Condition], at: Instant) -> Vec<Change> {
+        let ready = |conditions: &[Condition]| {
+            conditions.iter().find(|one| one.kind == "Ready").map(|ready| ready.reason.clone()).unwrap_or_default()
+        };
+        let rested = matches!(ready(&self.conditions).as_str(), "" | "Suspended" | "Reconciling" | "Migrating");
+        let begins = rested && !matches!(ready(after).as_str(), "Suspended" | "Migrating");
+        self.begins = begins.then(|| self.begins.unwrap_or(at));
+        let beginning = self.begins.is_some_and(|since| at.duration_since(since) < BEGINNING);
+        let mut changes: Vec<Change> = Vec::new();
+        // The details go before what follows from them.
+        let deleting = ready(after) == "Deleting";
+        for now in after.iter().rev().filter(|now| !deleting || now.kind == "Ready") {
+            let then = self.conditions.iter().position(|then| then.kind == now.kind);
+            let then = then.map(|at| self.conditions.swap_remove(at));
+            if beginning && is_bad(now) && is_usual_at_first(now) {
+                // Told when it stays.
+                self.conditions.extend(then);
+                continue;
+            }
+            self.conditions.push(now.clone());
+            let same = then.as_ref().is_some_and(|then| then.status == now.status && then.reason == now.reason);
+            if same || now.status == ConditionStatus::Unknown || changes.iter().any(|told| told.reason == now.reason) {
+                continue;
+            }
+            let warning = is_bad(now);
+            if warning || then.as_ref().is_some_and(is_bad) || now.kind == "Ready" {
+                let (reason, note) = (now.reason.clone(), now.message.clone());
+                changes.push(Change { warning, reason, note, action: now.kind.clone() });
+            }
+        }
+        changes
+    }
+}
+
 /// Writes the status of a pipeline, if it changed and is due.
 pub(crate) async fn publish(context: &Context, pipeline: &Pipeline) {
     let mut written = pipeline.written.lock().await;
@@ -70,15 +120,16 @@ pub(crate) async fn publish(context: &Context, pipeline: &Pipeline) {
         }
         state.facts.status(state.decision.as_ref(), state.scaled, &written.status, Timestamp::now())
     };
-    if !written.is_due(&status, Instant::now()) {
-        return;
+    if written.is_due(&status, Instant::now()) {
+        if let Err(error) = write(context, &pipeline.name, Some(&pipeline.uid), &status).await {
+            context.telemetry.status_refused(&pipeline.name, &error);
+            return;
+        }
+        written.status = status;
+        written.at = Some(Instant::now());
     }
-    if let Err(error) = write(context, &pipeline.name, Some(&pipeline.uid), &status).await {
-        context.telemetry.status_refused(&pipeline.name, &error);
-        return;
-    }
-    let changes = changes(&written.status.conditions, &status.conditions);
-    *written = Written { status, at: Some(Instant::now()) };
+    let Written { status, told, .. } = &mut *written;
+    let changes = told.changes(&status.conditions, Instant::now());
     drop(written);
     for Change { warning, reason, note, action } in changes {
         let type_ = if warning { EventType::Warning } else { EventType::Normal };
@@ -168,26 +219,6 @@ fn without_numbers(status: &PipelineStatus) -> PipelineStatus {
     status
 }
 
-/// Lists what became better or worse; the same twice is told once.
-fn changes(before: &[Condition], after: &[Condition]) -> Vec<Change> {
-    let mut changes: Vec<Change> = Vec::new();
-    // The details go before what follows from them.
-    let deleting = after.iter().any(|now| now.kind == "Ready" && now.reason == "Deleting");
-    for now in after.iter().rev().filter(|now| !deleting || now.kind == "Ready") {
-        let then = before.iter().find(|then| then.kind == now.kind);
-        let same = then.is_some_and(|then| then.status == now.status && then.reason == now.reason);
-        if same || now.status == ConditionStatus::Unknown || changes.iter().any(|told| told.reason == now.reason) {
-            continue;
-        }
-        let warning = is_bad(now);
-        if warning || then.is_some_and(is_bad) || now.kind == "Ready" {
-            let (reason, note) = (now.reason.clone(), now.message.clone());
-            changes.push(Change { warning, reason, note, action: now.kind.clone() });
-        }
-    }
-    changes
-}
-
 fn is_bad(condition: &Condition) -> bool {
     let expected = matches!(condition.reason.as_str(), "Suspended" | "Deleting" | "Migrating" | "NotCreated");
     let worse = match condition.kind.as_str() {
@@ -195,6 +226,12 @@ fn is_bad(condition: &Condition) -> bool {
         _ => ConditionStatus::False,
     };
     condition.status == worse && !expected
+}
+
+/// Says whether pods that begin bring this about: none is ready, nothing is read, and there is no stream or group yet.
+fn is_usual_at_first(condition: &Condition) -> bool {
+    let usual = ["NoIngest", "Disconnected", "IngestUnavailable", "DashboardUnavailable", "NoneReady"];
+    usual.contains(&condition.reason.as_str()) || condition.reason.ends_with("Missing")
 }
 
 fn clip(mut text: String) -> String {
@@ -223,7 +260,11 @@ mod tests {
     }
 
     fn told(before: &[Condition], after: &[Condition]) -> Vec<(bool, String)> {
-        changes(before, after).into_iter().map(|change| (change.warning, change.reason)).collect()
+        tell(&mut Told { conditions: before.to_vec(), begins: None }, after, Instant::now())
+    }
+
+    fn tell(told: &mut Told, after: &[Condition], now: Instant) -> Vec<(bool, String)> {
+        told.changes(after, now).into_iter().map(|change| (change.warning, change.reason)).collect()
     }
 
     #[test]
@@ -247,6 +288,34 @@ mod tests {
         assert_eq!(told(&[], &[condition("DataLoss", True, "EventsLost")]), [(true, "EventsLost".to_owned())]);
     }
 
+    #[test]
+    fn what_is_usual_at_first_is_told_only_when_it_stays() {
+        use ConditionStatus::{False, True};
+        let begun = Instant::now();
+        let later = begun + BEGINNING;
+        let starting = [condition("Ready", False, "NoneReady"), condition("LagKnown", False, "GroupMissing")];
+        let running = [condition("Ready", True, "Running"), condition("LagKnown", True, "Known")];
+        let missing = || vec![(true, "GroupMissing".to_owned()), (true, "NoneReady".to_owned())];
+        for before in [vec![], vec![condition("Ready", False, "Suspended")]] {
+            let mut fresh = Told { conditions: before.clone(), begins: None };
+            assert_eq!(tell(&mut fresh, &starting, begun), []);
+            assert_eq!(tell(&mut fresh, &running, begun), [(false, "Running".to_owned())]);
+            // Once it ran, the same is told at once.
+            assert_eq!(tell(&mut fresh, &starting, begun), missing());
+
+            let mut stuck = Told { conditions: before, begins: None };
+            assert_eq!(tell(&mut stuck, &starting, begun), []);
+            assert_eq!(tell(&mut stuck, &starting, later), missing());
+            assert_eq!(tell(&mut stuck, &starting, later), []);
+            // What is not usual is told even then.
+            let mut refused = Told { conditions: vec![], begins: None };
+            assert_eq!(
+                tell(&mut refused, &[condition("Ready", False, "RedisShared")], begun),
+                [(true, "RedisShared".to_owned())]
+            );
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn numbers_alone_wait_and_everything_else_is_written_at_once() {
         let status = |backlog: &str, ready: i32| PipelineStatus {
@@ -254,7 +323,7 @@ mod tests {
             ..PipelineStatus::default()
         };
         let now = Instant::now();
-        let written = Written { status: status("5", 1), at: Some(now) };
+        let written = Written { at: Some(now), ..Written::new(status("5", 1)) };
         assert!(!written.is_due(&status("5", 1), now + NUMBERS_EVERY));
         assert!(!written.is_due(&status("6", 1), now));
         assert!(written.is_due(&status("6", 1), now + NUMBERS_EVERY));
