@@ -14,7 +14,7 @@ RATE ?= 500
 SECONDS ?= 60
 TARGET ?=
 
-.PHONY: help tools ui run test ui-test chart-test envtest lint fmt generate check-generated bench faults soak e2e fuzz image clean
+.PHONY: help tools ui run test ui-test chart-test observability-test envtest lint fmt generate check-generated bench faults soak e2e fuzz image clean
 
 help: ## Lists what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -34,6 +34,8 @@ test: tools ui ## Runs every test, on a Redis and a PostgreSQL of their own
 	@scripts/ensure-tools.sh chromium
 	@scripts/test-page.sh
 	@scripts/test-chart.sh
+	@scripts/test-rules.sh
+	@scripts/test-observability.sh
 
 ui-test: ui ## Checks the page: types, pure parts, and itself in Chromium; PENSTOCK_BIN names the binary to run it against
 	@scripts/ensure-tools.sh chromium
@@ -41,6 +43,10 @@ ui-test: ui ## Checks the page: types, pure parts, and itself in Chromium; PENST
 
 chart-test: ## Renders the chart with all its values files, and applies it and the samples to a real API server, dry
 	@scripts/test-chart.sh
+
+observability-test: ## Checks alerts by promtool, and dashboards and alerts by a Prometheus that scrapes a pipeline (PENSTOCK_BIN)
+	@scripts/test-rules.sh
+	@scripts/test-observability.sh
 
 envtest: ## Gets a Kubernetes API server for the tests: by setup-envtest, or built with Go
 	@scripts/envtest.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that what Penstock is built and tested with is there: a Rust toolchain, a C compiler for its dependencies,
 # redis-server and PostgreSQL; for the page Node.js. Installs missing Debian packages where it may, else says what to install.
-# With the argument `chromium` it also wants the browser that the page is tested in.
+# With the argument `chromium` it also wants the browser that the page is tested in, with `prometheus` what checks alerts and dashboards.
 set -euo pipefail
 
 fail() {
@@ -27,6 +27,9 @@ wanted=()
 command -v node >/dev/null && command -v npm >/dev/null || wanted+=(nodejs npm)
 if [ "${1:-}" = chromium ]; then
   [ -n "${CHROMIUM:-}" ] || command -v chromium chromium-browser google-chrome >/dev/null || wanted+=(chromium)
+fi
+if [ "${1:-}" = prometheus ]; then
+  command -v prometheus >/dev/null && command -v promtool >/dev/null || wanted+=(prometheus)
 fi
 compgen -G '/usr/lib*/faketime/libfaketimeMT.so.1' >/dev/null ||
   compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || wanted+=(libfaketime)

@@ -16,6 +16,7 @@ trap 'rm -rf "$made"' EXIT
 } >"$made/settings.md"
 
 cargo run --quiet -p penstock -- crd >"$made/firehosepipelines.yaml"
+cargo run --quiet -p penstock -- openapi >"$made/openapi.json"
 
 # The chart's README is written by hand up to its values.
 {
@@ -34,13 +35,26 @@ while IFS=: read -r from to; do
 done <<'FILES'
 settings.md:docs/settings.md
 firehosepipelines.yaml:crds/firehosepipelines.yaml
+openapi.json:docs/openapi.json
 chart-readme.md:charts/penstock/README.md
 FILES
-# The chart carries the CustomResourceDefinition as it is in crds/.
-chart_crd=charts/penstock/files/firehosepipelines.yaml
-if [ "${1:-}" = --check ]; then
-  diff -u "$chart_crd" crds/firehosepipelines.yaml || drift=1
+# The dashboards; and what the chart carries as it is elsewhere: the CustomResourceDefinition, the alerts, the dashboards.
+mode=${1:-}
+same() { # source, copy
+  if [ "$mode" = --check ]; then
+    diff -u "$2" "$1" || drift=1
+  else
+    cp "$1" "$2"
+  fi
+}
+if command -v node >/dev/null; then
+  mkdir "$made/grafana"
+  node deploy/grafana/dashboards.mjs "$made/grafana"
+  for dashboard in "$made"/grafana/*.json; do same "$dashboard" "deploy/grafana/$(basename "$dashboard")"; done
 else
-  cp crds/firehosepipelines.yaml "$chart_crd"
+  printf 'going on without the dashboards: Node.js is missing\n' >&2
 fi
+same crds/firehosepipelines.yaml charts/penstock/files/firehosepipelines.yaml
+same deploy/alerts/penstock.rules.yaml charts/penstock/files/penstock.rules.yaml
+for dashboard in deploy/grafana/*.json; do same "$dashboard" "charts/penstock/dashboards/$(basename "$dashboard")"; done
 [ "$drift" -eq 0 ] || { printf 'generated files are stale: run make generate\n' >&2; exit 1; }

@@ -120,7 +120,7 @@ refused "serviceAccount.name must name an existing ServiceAccount" --set service
 while read -r metric; do
   grep -q "\"${metric%_bucket}\"\|\"${metric%_sum}\"\|\"${metric%_count}\"" crates/telemetry/src/metrics/definitions.rs ||
     fail "no metric is called $metric"
-done < <(grep -ohE '\bpenstock_(ingest|worker|dashboard|operator|autoscale|dead)[a-z_]*' "$chart"/dashboards/*.json "$chart"/files/*alerts.yaml | sort -u)
+done < <(grep -ohE '\bpenstock_(ingest|worker|dashboard|operator|autoscale|dead)[a-z_]*' "$chart"/dashboards/*.json "$chart"/files/*.rules.yaml | sort -u)
 
 # The operator's settings are names that it knows: an unknown one would end it at once.
 while read -r setting; do
@@ -175,11 +175,17 @@ said=$(helm upgrade penstock "$chart" --namespace penstock --values "$chart/valu
 kubectl wait --for condition=Established crd firehosepipelines.penstock.dev --timeout 60s >/dev/null || fail 'no FirehosePipeline after install'
 kubectl explain firehosepipelines.spec.relay.urls >/dev/null || fail 'kubectl explain does not know the pipelines'
 for sample in deploy/samples/*.yaml; do accepted "$sample" "$sample"; done
+kubectl apply --server-side --filename deploy/observability/namespace.yaml >/dev/null
+if kubectl kustomize deploy/observability >"$work/observability.yaml"; then
+  accepted deploy/observability "$work/observability.yaml"
+else
+  fail 'deploy/observability does not build'
+fi
 
 # === what the roles allow ===
 
 render namespaced --show-only templates/rbac.yaml --show-only templates/serviceaccount.yaml |
-  sed 's/namespace: penstock$/namespace: small/; s/namespace: penstock}/namespace: small}/' | kubectl apply --filename - >/dev/null
+  sed 's/namespace: "penstock"$/namespace: small/; s/namespace: penstock}/namespace: small}/' | kubectl apply --filename - >/dev/null
 for role in view edit admin; do
   kubectl create clusterrolebinding "test-$role" --clusterrole "penstock-$role" --user "$role" >/dev/null
 done
