@@ -27,20 +27,27 @@
 
 {{/* Labels of one component: `include "penstock.labels" (dict "root" $ "component" "operator")`. */}}
 {{- define "penstock.labels" -}}
+{{- /* A label of ours stands only once, as it is: others select by it. */}}
+{{- $own := list "helm.sh/chart" "app.kubernetes.io/version" "app.kubernetes.io/part-of" "app.kubernetes.io/managed-by" }}
+{{- $selecting := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" }}
+{{- $common := .root.Values.commonLabels | default dict }}
+{{- range concat $own $selecting }}
+{{- $common = omit $common . }}
+{{- end }}
+{{- with $common }}
+{{ toYaml . }}
+{{- end }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{ include "penstock.selector" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: penstock
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
 {{- end }}
 
 {{/* What never changes between versions. */}}
 {{- define "penstock.selector" -}}
 app.kubernetes.io/name: {{ include "penstock.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 

@@ -1,10 +1,10 @@
 -- Reads in one moment what the number of workers is decided on.
--- KEYS: the stream, ingest's state, the applied events.
+-- KEYS: the stream, ingest's state, the applied events, ingest's status.
 -- ARGV: group, claim time in ms, how many unread entries, idle entries and consumers are counted at most, then the fields
 -- of the state (paused, event time) and of the applied events (total, errors).
 -- Returns 'wrongtype', key, type; or 'seen', state, applied, stream, group, consumers, and how many were counted of idle
 -- entries, of those of idle consumers, and of unread entries (false where there was no need).
-local wanted = { 'stream', 'hash', 'hash' }
+local wanted = { 'stream', 'hash', 'hash', 'string' }
 for at, key in ipairs(KEYS) do
   local found = redis.call('TYPE', key).ok
   if found ~= 'none' and found ~= wanted[at] then
@@ -20,6 +20,10 @@ local function fields(pairs)
   return of
 end
 local state = redis.call('HMGET', KEYS[2], ARGV[6], ARGV[7])
+if redis.call('EXISTS', KEYS[4]) == 0 then
+  -- The status goes with its ingest, and one that is gone is not paused, whatever it left.
+  state[1] = false
+end
 local applied = redis.call('HMGET', KEYS[3], ARGV[8], ARGV[9])
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return { 'seen', state, applied, {}, {}, {}, 0, 0, false }

@@ -78,7 +78,7 @@ pub(crate) struct Told {
 /// [`ObserveError::gap`].
 pub async fn observe(client: &Client, keys: &Keys, ask: &Ask) -> Result<Queue, ObserveError> {
     let options = Options { fail_fast: true, max_attempts: Some(1), timeout: Some(ask.timeout), ..Options::default() };
-    let touched = vec![keys.stream().to_owned(), keys.ingest_state(), keys.cluster_metrics()];
+    let touched = vec![keys.stream().to_owned(), keys.ingest_state(), keys.cluster_metrics(), keys.status()];
     let arguments: Vec<Value> = vec![
         keys.group().into(),
         Value::Integer(i64::try_from(ask.claim_time.as_millis()).unwrap_or(i64::MAX)),

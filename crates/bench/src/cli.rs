@@ -15,7 +15,7 @@ pub(crate) struct Cli {
     /// What to measure. Default: everything.
     #[arg(value_enum)]
     pub(crate) what: Option<What>,
-    /// Events of one run. Default: 300,000 for ingest, 24,000 (12 s) for latency, 100,000 for the worker.
+    /// Events of one run. Default: 300,000 for ingest, 24,000 (12 s) for latency, 100,000 for the worker; for live, clients: 5,000.
     #[arg(long, value_name = "EVENTS")]
     pub(crate) events: Option<NonZeroU64>,
     /// Runs of each measurement, of which the median counts.
@@ -38,4 +38,8 @@ pub(crate) enum What {
     Latency,
     /// One worker into PostgreSQL.
     Worker,
+    /// What traces and metrics cost ingest.
+    Tracing,
+    /// Many live clients on one dashboard.
+    Live,
 }

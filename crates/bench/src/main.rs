@@ -22,7 +22,7 @@ use penstock_replay::Recording;
 
 use cli::{Cli, What};
 use error::Error;
-use rows::{Bench, ingest, latency, worker};
+use rows::{Bench, ingest, latency, live, tracing, worker};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -63,6 +63,12 @@ async fn run(cli: Cli) -> Result<(), Error> {
     }
     if wanted(What::Worker) {
         lines.extend(worker::measure(&bench).await?);
+    }
+    if wanted(What::Tracing) {
+        lines.extend(tracing::measure(&bench).await?);
+    }
+    if wanted(What::Live) {
+        lines.extend(live::measure(&bench).await?);
     }
     println!("{}\n\n{}", host::describe(bench.runs, &before), table::markdown(&lines));
     Ok(())

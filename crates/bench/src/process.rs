@@ -74,6 +74,13 @@ impl Service {
         usage(self.pid)
     }
 
+    /// Returns the memory it holds now, in bytes.
+    pub(crate) fn memory(&self) -> Result<u64, Error> {
+        let path = PathBuf::from(format!("/proc/{}/status", self.pid));
+        let status = fs::read_to_string(&path).map_err(|source| Error::Proc { path: path.clone(), source })?;
+        bytes(&status, "VmRSS:").ok_or(Error::ProcField { path, what: "VmRSS" })
+    }
+
     /// Ends it with SIGTERM, and fails when it does not end well.
     pub(crate) async fn stop(mut self) -> Result<(), Error> {
         self.check()?;
@@ -119,7 +126,7 @@ pub(crate) fn usage(pid: u32) -> Result<Usage, Error> {
     let (stat, path) = read("stat")?;
     let ticks = cpu_ticks(&stat).ok_or(Error::ProcField { path, what: "CPU time" })?;
     let (status, path) = read("status")?;
-    let peak_memory = peak_bytes(&status).ok_or(Error::ProcField { path, what: "VmHWM" })?;
+    let peak_memory = bytes(&status, "VmHWM:").ok_or(Error::ProcField { path, what: "VmHWM" })?;
     Ok(Usage { cpu: TICK.saturating_mul(ticks), peak_memory })
 }
 
@@ -130,8 +137,9 @@ fn cpu_ticks(stat: &str) -> Option<u32> {
     user.checked_add(system)
 }
 
-fn peak_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// Reads one of the sizes in proc_pid_status(5).
+fn bytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -148,8 +156,8 @@ mod tests {
 
     #[test]
     fn the_peak_is_in_bytes() {
-        assert_eq!(peak_bytes("Name:\tx\nVmHWM:\t   2048 kB\nVmRSS:\t 1 kB\n"), Some(2 << 20));
-        assert_eq!(peak_bytes("Name:\tx\n"), None);
+        assert_eq!(bytes("Name:\tx\nVmHWM:\t   2048 kB\nVmRSS:\t 1 kB\n", "VmHWM:"), Some(2 << 20));
+        assert_eq!(bytes("Name:\tx\n", "VmHWM:"), None);
     }
 
     #[test]

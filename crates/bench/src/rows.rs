@@ -2,7 +2,9 @@
 
 pub(crate) mod ingest;
 pub(crate) mod latency;
+pub(crate) mod live;
 mod peer;
+pub(crate) mod tracing;
 pub(crate) mod worker;
 
 use std::net::SocketAddr;
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use fred::clients::Client;
 use fred::interfaces::KeysInterface;
-use penstock_core::keys::Keys;
+use penstock_core::keys::{KeyPrefix, Keys, Names};
 use penstock_core::redis;
 use penstock_core::settings::{Layers, Settings};
 use penstock_local::testing::{TempFolder, TestRedis};
@@ -82,9 +84,13 @@ impl Bench {
 
     /// Starts ingest on a relay, from its oldest event.
     fn ingest(&self, store: &Store, relay: &str, admin: SocketAddr) -> Result<Service, Error> {
+        Service::start("ingest", self.folder.path(), self.ingest_command(store, relay, admin))
+    }
+
+    fn ingest_command(&self, store: &Store, relay: &str, admin: SocketAddr) -> Command {
         let mut command = self.service("ingest", store, admin);
         command.env("RELAY_URL", relay).env("PENSTOCK_RELAY_START", "oldest").env("REDIS_MAX_STREAM_LEN", NO_CAP);
-        Service::start("ingest", self.folder.path(), command)
+        command
     }
 }
 
@@ -108,6 +114,10 @@ impl Store {
             sleep(LOOK).await;
         }
     }
+}
+
+fn default_keys() -> Keys {
+    Keys::new(KeyPrefix::default(), Names::default())
 }
 
 /// Writes a rate in thousands a second.

@@ -9,6 +9,9 @@ pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// The `type` of a frame that could not be decoded: `data` is the frame in base64, and it cannot be replayed.
 pub const RAW: &str = "raw";
 
+/// The `type` of a message of the message buffer: `data` is what stood in its queue, and cannot be replayed into the stream.
+pub const MESSAGE: &str = "message";
+
 /// A Lua function `dead_letter(key, type, data, seq, origId, deliveries, error, consumer)` for the scripts that add one.
 ///
 /// Bounds both the count and the bytes: the oldest go first, and they stand in PostgreSQL too where a worker wrote them.

@@ -98,6 +98,10 @@ keys! {
     ingest_control = "firehose:ingest:control";
     /// List: messages that the API accepted.
     pending_messages = "pending_messages";
+    /// Sorted set: workers that take messages, by when they last gave a sign of life, in ms.
+    messages_workers = "pending_messages:workers";
+    /// Hash: messages persisted in each fifth of a second.
+    messages_rate = "pending_messages:rate";
     /// List, at most 1,000: tracking ids queued.
     queued_message_ids = "queued_message_ids";
     /// List, at most 200: tracking ids persisted.
@@ -108,7 +112,7 @@ keys! {
     total_batches = "total_batches";
     /// String `"%.2f"`: messages a second over the last 10 s.
     current_rps = "current_rps";
-    /// String: mean latency of a message batch.
+    /// String `"%.2f"`: how long the writing of a message batch took, mean of the last 100, in ms.
     avg_latency_ms = "avg_latency_ms";
     /// String: 95th percentile of the latency.
     p95_latency_ms = "p95_latency_ms";
@@ -208,13 +212,19 @@ impl Keys {
         format!("{}firehose:consumer:{consumer}:alive", self.prefix)
     }
 
+    /// Integer, `EX 86400`: entries that a consumer has applied and acknowledged.
+    #[must_use]
+    pub fn consumer_applied(&self, consumer: &str) -> String {
+        format!("{}firehose:consumer:{consumer}:applied", self.prefix)
+    }
+
     /// List: the messages that a worker took and has not yet committed.
     #[must_use]
     pub fn messages_taken(&self, worker: &str) -> String {
         format!("{}pending_messages:taken:{worker}", self.prefix)
     }
 
-    /// String, `PX 10000`: says that the worker holding that list lives.
+    /// String, `PX` 10 s by default: says that the worker holding that list lives.
     #[must_use]
     pub fn messages_taken_alive(&self, worker: &str) -> String {
         format!("{}:alive", self.messages_taken(worker))
@@ -245,6 +255,7 @@ mod tests {
         let mut pinned: Vec<_> = keys.all().into_iter().map(|(name, key)| format!("{name} {key}")).collect();
         pinned.push(format!("activity {}", keys.activity(29_000_000)));
         pinned.push(format!("consumer_alive {}", keys.consumer_alive("w-0")));
+        pinned.push(format!("consumer_applied {}", keys.consumer_applied("w-0")));
         pinned.push(format!("messages_taken {}", keys.messages_taken("w-0")));
         pinned.push(format!("messages_taken_alive {}", keys.messages_taken_alive("w-0")));
         pinned.push(format!("foreign_group {FOREIGN_GROUP}"));

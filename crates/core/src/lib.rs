@@ -7,6 +7,7 @@ pub mod dialect;
 pub mod entry;
 pub mod keys;
 pub mod live;
+pub mod messages;
 pub mod redis;
 pub mod settings;
 pub mod stream;

@@ -74,6 +74,8 @@ pub struct Head {
 
 /// The fields of the ingest state hash.
 pub mod state {
+    /// The cursor as ingest wrote it: where the cursor itself is another one, somebody else wrote it since.
+    pub const CURSOR: &str = "cursor";
     /// Event time of the cursor, RFC 3339.
     pub const EVENT_TIME: &str = "eventTime";
     /// `1` while ingest does not read because the stream is full, else `0`.

@@ -5,9 +5,11 @@
 //! `/ready` and the page say what is wrong.
 
 mod database;
+mod dead_letters;
 mod error;
 mod events;
 mod live;
+mod messages;
 mod reading;
 mod requests;
 mod routes;
@@ -28,7 +30,7 @@ use penstock_telemetry::admin::Health;
 use penstock_telemetry::metrics::Metrics;
 use penstock_telemetry::tasks::Tasks;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,6 +40,7 @@ pub use error::DashboardError;
 use database::Database;
 use events::Events;
 use live::Hub;
+use messages::Messages;
 use requests::Requests;
 use serve::{Ending, Limits};
 use snapshot::{Snapshot, View};
@@ -61,13 +64,27 @@ struct App {
     view: watch::Sender<View>,
     database: watch::Sender<Database>,
     hub: Hub,
+    /// Absent where the message buffer is not enabled.
+    messages: Option<Messages>,
+    /// Asks for a look at Redis before its time.
+    look_now: Notify,
     requests: Requests,
     activity: routes::ActivityCache,
+    roster: routes::Roster,
     origins: routes::Origins,
     tokens: routes::Tokens,
+    /// Where no address can be reached from elsewhere.
+    loopback: Option<routes::Loopback>,
+    rates: routes::Rates,
     live_clients: usize,
     events: Events,
     ending: CancellationToken,
+}
+
+/// Describes the HTTP API, as OpenAPI 3.1.
+#[must_use]
+pub fn openapi() -> serde_json::Value {
+    routes::description()
 }
 
 /// Binds the addresses of the settings and serves until `cancel` is cancelled, then for at most 7 s more.
@@ -115,7 +132,8 @@ impl Server {
         let Self { settings, listeners, limits } = self;
         // A token of our own, so that a task that fails ends the others without ending the caller's services.
         let cancel = cancel.child_token();
-        let app = Arc::new(App::new(Arc::clone(&settings), &metrics, limits.live_clients, cancel.clone()));
+        let loopback = routes::Loopback::of(listeners.iter().map(|(address, _)| *address));
+        let app = Arc::new(App::new(Arc::clone(&settings), &metrics, limits, loopback, cancel.clone()));
         let mut tasks = Tasks::default();
 
         let patience =
@@ -123,12 +141,14 @@ impl Server {
         let heartbeat = health.heartbeat("dashboard metrics", patience);
         tasks.spawn("metrics", source::watch_metrics(Arc::clone(&app), heartbeat.clone()));
         tasks.spawn("events", source::pass_events(Arc::clone(&app)));
+        tasks.spawn("message statistics", messages::watch_stats(Arc::clone(&app)));
+        tasks.spawn("message batches", messages::pass_batches(Arc::clone(&app)));
         tasks.spawn("keepalive", source::keep_alive(Arc::clone(&app)));
         if let Some(url) = settings.postgres.url.clone() {
             tasks.spawn("database", database::watch_database(Arc::clone(&app), url));
         }
 
-        let router = routes::router(Arc::clone(&app));
+        let router = routes::router(&app);
         let ending = Ending { soft: cancel.clone(), hard: CancellationToken::new() };
         let connections = TaskTracker::new();
         for (address, listener) in listeners {
@@ -155,7 +175,13 @@ impl Server {
         ending.soft.cancel();
         app.hub.end();
         connections.close();
-        if timeout(limits.drain, connections.wait()).await.is_err() {
+        let gone = async {
+            connections.wait().await;
+            if let Some(messages) = &app.messages {
+                messages.sockets.gone().await;
+            }
+        };
+        if timeout(limits.drain, gone).await.is_err() {
             ending.hard.cancel();
             connections.wait().await;
         }
@@ -169,21 +195,32 @@ impl Server {
 // === impl App ===
 
 impl App {
-    fn new(settings: Arc<Settings>, metrics: &Metrics, live_clients: usize, ending: CancellationToken) -> Self {
+    fn new(
+        settings: Arc<Settings>,
+        metrics: &Metrics,
+        limits: Limits,
+        loopback: Option<routes::Loopback>,
+        ending: CancellationToken,
+    ) -> Self {
         let events = Events::new(metrics);
         let database = if settings.postgres.url.is_some() { Database::Unknown } else { Database::NotUsed };
         Self {
             view: watch::Sender::new(View::Starting),
             database: watch::Sender::new(database),
-            hub: Hub::new(settings.dashboard.client_buffer, events.clone()),
+            hub: Hub::new(format!("{:08x}", rand::random::<u32>()), settings.dashboard.client_buffer, events.clone()),
+            messages: Messages::new(&settings, limits.ping, events.clone()),
+            look_now: Notify::new(),
             requests: Requests::new(Instant::now()),
             activity: routes::ActivityCache::default(),
+            roster: routes::Roster::default(),
             origins: routes::Origins::new(&settings.dashboard.allowed_origins),
             tokens: routes::Tokens::new(
                 settings.dashboard.read_token.as_ref(),
                 settings.dashboard.admin_token.as_ref(),
             ),
-            live_clients,
+            loopback,
+            rates: routes::Rates::new(settings.dashboard.post_rate),
+            live_clients: limits.live_clients,
             events,
             ending,
             settings,
@@ -196,6 +233,12 @@ impl App {
             View::Clear { client, snapshot } => Some((client.clone(), Arc::clone(snapshot))),
             View::Away | View::Starting => None,
         }
+    }
+
+    /// Says whether one more live client may come, of whatever kind.
+    fn has_room(&self) -> bool {
+        let sockets = self.messages.as_ref().map_or(0, |messages| messages.sockets.clients());
+        self.hub.clients() + sockets < self.live_clients
     }
 
     /// Shows what was read.

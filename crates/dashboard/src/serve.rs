@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::events::Events;
+use crate::routes::Peer;
 
 /// What a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +31,8 @@ pub(crate) struct Limits {
     pub(crate) head: Duration,
     /// How long answers under way may take once the service ends.
     pub(crate) drain: Duration,
+    /// How often a client of a WebSocket is asked for a sign of life.
+    pub(crate) ping: Duration,
     /// How many live clients there may be.
     pub(crate) live_clients: usize,
 }
@@ -71,6 +75,7 @@ impl Default for Limits {
             stall: Duration::from_secs(10),
             head: Duration::from_secs(30),
             drain: Duration::from_secs(5),
+            ping: Duration::from_secs(15),
             live_clients: 10_000,
         }
     }
@@ -101,11 +106,11 @@ pub(crate) async fn accept(
             () = ending.soft.cancelled() => return,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Frames are small and wanted at once.
                 let _ = stream.set_nodelay(true);
                 let stream = Impatient::new(stream, limits.stall, events.clone());
-                connections.spawn(serve(stream, router.clone(), limits.head, ending.clone()));
+                connections.spawn(serve(stream, Peer(peer.ip()), router.clone(), limits.head, ending.clone()));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -116,11 +121,16 @@ pub(crate) async fn accept(
     }
 }
 
-async fn serve(stream: Impatient, router: Router, head: Duration, ending: Ending) {
+async fn serve(stream: Impatient, peer: Peer, router: Router, head: Duration, ending: Ending) {
     let spoke = Arc::clone(&stream.spoke);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(BUFFER);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).with_upgrades();
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
+    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = Box::pin(connection);
     // How a connection ends is the client's affair: a reset is no news.
     tokio::select! {

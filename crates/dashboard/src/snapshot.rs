@@ -6,6 +6,7 @@ use bytes::Bytes;
 use fred::clients::Client;
 use jiff::Timestamp;
 use penstock_core::time;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::reading::Reading;
@@ -41,9 +42,9 @@ pub(crate) struct Snapshot {
 }
 
 /// The shape of `/api/metrics`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Metrics<'r> {
+pub(crate) struct Metrics<'r> {
     events_processed: u64,
     /// The sum of `stats`: readers print it as one number.
     db_records: u64,
@@ -56,7 +57,7 @@ struct Metrics<'r> {
     last_update: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Stats {
     total_users: u64,
@@ -67,7 +68,7 @@ struct Stats {
     total_blocks: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct EventCounts {
     #[serde(rename = "#commit")]
     commit: u64,
@@ -77,7 +78,7 @@ struct EventCounts {
     account: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct FirehoseStatus<'r> {
     connected: bool,
@@ -91,9 +92,9 @@ struct FirehoseStatus<'r> {
 }
 
 /// The shape of `/api/ingest`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Ingest<'r> {
+pub(crate) struct Ingest<'r> {
     event_time: Option<&'r str>,
     /// How old the newest event in the stream is, in seconds; null while unknown.
     lag_seconds: Option<f64>,

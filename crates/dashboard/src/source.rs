@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use fred::clients::SubscriberClient;
 use fred::error::Error;
-use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
+use fred::interfaces::{ClientLike, EventInterface, KeysInterface, PubsubInterface};
 use fred::types::Message;
 use jiff::Timestamp;
 use penstock_core::redis::{self, RedisError};
 use penstock_telemetry::admin::Heartbeat;
+use serde_json::value::RawValue;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
@@ -38,6 +39,7 @@ pub(crate) async fn watch_metrics(app: Arc<App>, heartbeat: Heartbeat) {
     loop {
         match app.ending.run_until_cancelled(redis::connect(&app.settings)).await {
             Some(Ok(client)) => {
+                app.ending.run_until_cancelled(remember(&app, &client)).await;
                 app.ending.run_until_cancelled(look(&app, &client, &mut system, &heartbeat)).await;
                 let _ = client.quit().await;
             }
@@ -85,13 +87,27 @@ pub(crate) async fn keep_alive(app: Arc<App>) {
     }
 }
 
+/// Takes over the events that came before this process: its clients may have seen them from another one.
+async fn remember(app: &App, client: &fred::clients::Client) {
+    let ask = client.with_options(&reading::options(app.settings.redis.command_timeout));
+    let kept: Option<String> = ask.get(app.settings.keys.recent_events()).await.unwrap_or_default();
+    // Newest first.
+    let events: Vec<&RawValue> = kept.as_deref().and_then(|kept| serde_json::from_str(kept).ok()).unwrap_or_default();
+    let mut gathering = Gathering::default();
+    events.iter().rev().for_each(|event| gathering.add(event.get().as_bytes()));
+    app.hub.came_before(&mut gathering);
+}
+
 /// Looks until the client has failed for too long.
 async fn look(app: &App, client: &fred::clients::Client, system: &mut System, heartbeat: &Heartbeat) {
     let mut ticks = interval(app.settings.dashboard.metrics_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing_since = None;
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = app.look_now.notified() => {}
+        }
         heartbeat.beat();
         let read = reading::read(client, &app.settings.keys, app.settings.redis.command_timeout).await;
         let now = Instant::now();
@@ -134,8 +150,7 @@ async fn gather(app: &App, client: &SubscriberClient, mut messages: Receiver<Mes
     loop {
         tokio::select! {
             message = messages.recv(), if !gathering.is_full() => match message {
-                // Nobody looks: nothing to write.
-                Ok(_) if app.hub.clients() == 0 => {}
+                // Also while nobody looks: whoever comes back asks for what came meanwhile.
                 Ok(message) => message.value.as_bytes().into_iter().for_each(|bytes| gathering.add(bytes)),
                 Err(RecvError::Lagged(count)) => app.events.broadcasts_missed(count),
                 Err(RecvError::Closed) => return Error::new(fred::error::ErrorKind::Canceled, "the client ended"),

@@ -3,10 +3,11 @@
 use std::fs;
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// The machine at one moment, as `systemHealth` shows it. What the system does not tell is 0 or empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct SystemHealth {
     /// Share of all CPUs' time that was busy since the last look, 0 to 100.
     pub(crate) cpu: u8,

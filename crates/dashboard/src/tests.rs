@@ -1,7 +1,11 @@
 //! The dashboard over HTTP, on a real Redis.
 
+mod admin;
+mod api;
 mod client;
+mod dead_letters;
 mod live;
+mod messages;
 mod routes;
 mod server;
 

@@ -34,8 +34,21 @@ pub(crate) struct Decoded {
     pub(crate) items: Vec<Item>,
     /// When the first of them was received.
     pub(crate) received: Instant,
+    /// When they were decoded.
+    pub(crate) decoding: Decoding,
     /// The share of the buffer's bytes they take until they are written.
     pub(crate) share: Arc<OwnedSemaphorePermit>,
+}
+
+/// When a chunk was decoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decoding {
+    /// When its first frame was begun with.
+    pub(crate) began: Instant,
+    /// When its last frame was done.
+    pub(crate) ended: Instant,
+    /// How many frames it has.
+    pub(crate) frames: usize,
 }
 
 /// What one frame was.
@@ -76,8 +89,10 @@ impl Received {
 impl Chunk {
     /// Decodes every frame.
     pub(crate) fn decode(self, limits: &Limits) -> Decoded {
+        let (began, frames) = (Instant::now(), self.frames.len());
         let items = self.frames.into_iter().map(|received| item(received, limits)).collect();
-        Decoded { items, received: self.received, share: Arc::new(self.share) }
+        let decoding = Decoding { began, ended: Instant::now(), frames };
+        Decoded { items, received: self.received, decoding, share: Arc::new(self.share) }
     }
 }
 

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use penstock_core::data::EventKind;
 use penstock_core::stream::StreamId;
 use penstock_telemetry::metrics::{Counter, Gauge, Histogram, Metric, Metrics};
+use penstock_telemetry::traces::SpanContext;
 use penstock_wire::{BadFrame, FrameError};
 use tracing::{error, info, warn};
 
@@ -63,7 +64,7 @@ struct Kinds {
 }
 
 /// What a batch brought, once it is in the stream.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Published {
     /// Entries written.
     pub(crate) entries: usize,
@@ -77,6 +78,8 @@ pub(crate) struct Published {
     pub(crate) sent: Instant,
     /// When its first frame was received.
     pub(crate) received: Instant,
+    /// The trace of one of its events, if there is any.
+    pub(crate) trace: Option<SpanContext>,
 }
 
 // === impl Progress ===
@@ -280,8 +283,9 @@ impl Telemetry {
     pub(crate) fn published(&self, batch: &Published) {
         self.batches.inc();
         self.entries.observe(batch.entries as f64);
-        self.publish_seconds.observe(batch.sent.elapsed().as_secs_f64());
-        self.frame_seconds.observe(batch.received.elapsed().as_secs_f64());
+        let trace = batch.trace.as_ref();
+        self.publish_seconds.observe_in(batch.sent.elapsed().as_secs_f64(), trace);
+        self.frame_seconds.observe_in(batch.received.elapsed().as_secs_f64(), trace);
         let totals = &self.progress.totals;
         totals.published.fetch_add(batch.entries as u64, Ordering::Relaxed);
         if let Some(cursor) = batch.cursor {

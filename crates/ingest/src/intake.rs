@@ -10,13 +10,14 @@ use penstock_core::live::Broadcast;
 use penstock_wire::{BadFrame, Event, FrameError, Headline};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::decode::Item;
+use crate::decode::{Decoding, Item};
 use crate::events::Telemetry;
 use crate::live::Sampler;
 use crate::publish::{Batch, Letter};
 use crate::recent::Recent;
 use crate::revs::Revs;
 use crate::seam::{Seam, Verdict};
+use crate::traces::{self, Arrival, EventTrace};
 
 /// How many times a frame may be unreadable at one cursor before it is set aside.
 const UNREADABLE: u32 = 3;
@@ -52,6 +53,8 @@ pub(crate) struct Intake<'a> {
     pub(crate) notes: Notes,
     /// Whether the seam was a possible gap, and no loss was seen behind it yet.
     pub(crate) watching: bool,
+    /// When the chunk that is taken in was decoded.
+    pub(crate) decoding: Option<Decoding>,
 }
 
 /// How often each was seen since the notes were last taken.
@@ -216,8 +219,9 @@ impl Intake<'_> {
         // Only what is shown is put into words: at full speed that is one event in thirty.
         let shown = event.head != Headline::Commit { first: None } && self.sampler.admit(tokio::time::Instant::now());
         let live = if shown { live(&event, now) } else { None };
+        let trace = self.arrival(received).and_then(|arrival| EventTrace::of(&event, arrival));
         let batch = self.batch.get_or_insert_with(|| Batch::new(received));
-        batch.entry(event.kind, Bytes::from(event.data), event.seq);
+        batch.entry(event.kind, Bytes::from(event.data), event.seq, trace);
         if let Some(live) = live {
             batch.live(live);
         }
@@ -226,6 +230,9 @@ impl Intake<'_> {
 
     fn refused(&mut self, bad: &BadFrame, frame: Bytes, share: &Arc<OwnedSemaphorePermit>, received: Instant) {
         self.telemetry.refused(bad);
+        if let Some(arrival) = self.arrival(received) {
+            traces::refused(bad, arrival);
+        }
         let batch = self.batch.get_or_insert_with(|| Batch::new(received));
         batch.letter(Letter { frame, seq: Some(bad.seq), error: bad.to_string() });
         self.advance(share, received);
@@ -264,6 +271,10 @@ impl Intake<'_> {
             batch.advance(cursor, self.seam.event_time());
         }
         batch.keep(share);
+    }
+
+    fn arrival(&self, received: Instant) -> Option<Arrival<'_>> {
+        Some(Arrival { host: self.host, received, decoding: self.decoding? })
     }
 
     fn reset(&mut self, seq: Option<u64>) {

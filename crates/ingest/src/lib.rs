@@ -31,6 +31,7 @@ mod socket;
 mod standby;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod transport;
 mod trim;
 

@@ -71,7 +71,7 @@ impl Position {
         let found: Vec<String> = client.eval(scripts::POSITION, names, Vec::<String>::new()).await?;
         let mut position = Self::read(found, keys);
         if position.source.is_none() && position.cursor.is_some() {
-            // The consumer before us wrote its cursor every few seconds, ahead of its entries.
+            // The consumer before us writes its cursor every few seconds, ahead of its entries.
             if let Some((seq, written)) = newest_seq(client, keys).await? {
                 position.cursor = Some(seq);
                 position.event_time = position.event_time.or(written);
@@ -102,14 +102,26 @@ impl Position {
             incarnation,
             ..Self::default()
         };
+        let mut ours = None;
         while let (Some(name), Some(value)) = (found.next(), found.next()) {
             if name == state::EVENT_TIME {
                 position.event_time = time::parse(&value);
+            } else if name == state::CURSOR {
+                ours = value.parse::<Seq>().ok().map(Seq::get);
             } else if let (Some(host), Ok(head)) =
                 (name.strip_prefix(&state::standby("")), serde_json::from_str(&value))
             {
                 position.standby.insert(host.to_owned(), head);
             }
+        }
+        // One that was set back is somebody's wish. Moved on, it is that of a consumer which may have promised more than it wrote.
+        if let (Some(ours), Some(cursor)) = (ours, position.cursor)
+            && cursor > ours
+            && position.source.is_some()
+        {
+            warn!(cursor, ours, key = %keys.cursor(), "another program moved the cursor on, going by its entries");
+            position.source = None;
+            position.event_time = None;
         }
         position
     }
@@ -305,5 +317,21 @@ mod tests {
         };
         assert!(read(keys.cursor()).is_some());
         assert_eq!(read("another:cursor"), None);
+    }
+
+    #[test]
+    fn a_cursor_that_another_program_moved_on_is_its_own() {
+        let keys = Keys::default();
+        let read = |cursor: &str, ours: &str| {
+            let source = format!(r#"{{"host":"a","firstId":"1-0","cursorKey":"{}"}}"#, keys.cursor());
+            let state = [state::EVENT_TIME, "2026-01-01T00:00:00Z", state::CURSOR, ours];
+            let found = [cursor, &source, "", "1"].into_iter().chain(state).map(str::to_owned).collect();
+            let position = Position::read(found, &keys);
+            (position.cursor, position.source.is_some(), position.event_time.is_some())
+        };
+        assert_eq!(read("10", "10"), (Some(10), true, true));
+        assert_eq!(read("9", "10"), (Some(9), true, true), "set back by hand");
+        assert_eq!(read("11", "10"), (Some(11), false, false));
+        assert_eq!(read("", "10"), (None, true, true));
     }
 }

@@ -23,6 +23,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::events::Published;
 use crate::lease::Lease;
 use crate::scripts;
+use crate::traces::{BatchTraces, EventTrace};
 
 /// What one entry or letter takes beside its data, about, in bytes.
 const OVERHEAD: usize = 64;
@@ -33,6 +34,7 @@ pub(crate) struct Batch {
     entries: Vec<(EventKind, Bytes, u64)>,
     letters: Vec<Letter>,
     lives: Vec<Broadcast>,
+    traces: BatchTraces,
     shares: Vec<Arc<OwnedSemaphorePermit>>,
     bytes: usize,
     cursor: Option<u64>,
@@ -104,6 +106,7 @@ struct InFlight {
     expected: String,
     published: Published,
     lives: Vec<Broadcast>,
+    traces: BatchTraces,
     _shares: Vec<Arc<OwnedSemaphorePermit>>,
 }
 
@@ -128,6 +131,7 @@ impl Batch {
             entries: Vec::new(),
             letters: Vec::new(),
             lives: Vec::new(),
+            traces: BatchTraces::default(),
             shares: Vec::new(),
             bytes: 0,
             cursor: None,
@@ -142,9 +146,12 @@ impl Batch {
         self.usual_time = time;
     }
 
-    /// Adds an entry.
-    pub(crate) fn entry(&mut self, kind: EventKind, data: Bytes, seq: u64) {
+    /// Adds an entry, and its trace if it has one.
+    pub(crate) fn entry(&mut self, kind: EventKind, data: Bytes, seq: u64, trace: Option<EventTrace>) {
         self.bytes += data.len() + OVERHEAD;
+        if let Some(trace) = trace {
+            self.traces.push(self.entries.len(), trace);
+        }
         self.entries.push((kind, data, seq));
     }
 
@@ -239,9 +246,11 @@ impl Publisher {
 
     /// Sends a batch behind those on their way.
     pub(crate) async fn send(&mut self, batch: Batch) {
-        let Batch { entries, letters, lives, shares, cursor, event_time, usual_time, received, .. } = batch;
+        let Batch { entries, letters, lives, mut traces, shares, cursor, event_time, usual_time, received, .. } = batch;
+        let sent = Instant::now();
+        let parents = traces.send(self.stream(), entries.len(), sent);
         let new = cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
-        let mut args: Vec<Value> = Vec::with_capacity(13 + entries.len() * 3 + letters.len() * 4);
+        let mut args: Vec<Value> = Vec::with_capacity(13 + entries.len() * 3 + letters.len() * 4 + parents.len() * 2);
         args.extend([
             self.lease.token().into(),
             self.lease.millis().to_string().into(),
@@ -251,8 +260,8 @@ impl Publisher {
         ]);
         args.extend(self.next.bring(!new.is_empty(), !entries.is_empty()).map(Value::from));
         args.extend([entries.len().to_string().into(), letters.len().to_string().into()]);
-        let published =
-            Published { entries: entries.len(), cursor, usual_time, last_id: None, sent: Instant::now(), received };
+        let trace = traces.first();
+        let published = Published { entries: entries.len(), cursor, usual_time, last_id: None, sent, received, trace };
         for (kind, data, seq) in entries {
             args.push(Value::String(Str::from_static(kind.as_str())));
             args.push(Value::Bytes(data));
@@ -264,6 +273,9 @@ impl Publisher {
             args.push(letter.error.into());
             args.push(self.consumer.as_str().into());
         }
+        for (place, parent) in parents {
+            args.extend([(place + 1).to_string().into(), parent.into()]);
+        }
         let client = self.client.clone();
         let (script, keys) = (self.script.clone(), self.keys.to_vec());
         let mut answer: Answer = Box::pin(async move { client.eval(script, keys, args).await });
@@ -274,7 +286,7 @@ impl Publisher {
         };
         let fence = &mut self.next.fence;
         let expected = if new.is_empty() { fence.clone() } else { std::mem::replace(fence, new) };
-        self.in_flight.push_back(InFlight { answer, expected, published, lives, _shares: shares });
+        self.in_flight.push_back(InFlight { answer, expected, published, lives, traces, _shares: shares });
     }
 
     /// Waits for the oldest batch on its way; for ever where there is none. May be dropped and called again.
@@ -286,22 +298,16 @@ impl Publisher {
         let Some(done) = self.in_flight.pop_front() else {
             return std::future::pending().await;
         };
-        let answer = answer.map_err(PublishError::Redis)?;
-        match answer.first().map(String::as_str) {
-            Some("ok") => {
-                let last_id = answer.get(1).and_then(|id| id.parse().ok());
-                Ok((Published { last_id, ..done.published }, done.lives))
-            }
-            Some("lease") => Err(PublishError::Lease),
-            Some("cursor") => Err(PublishError::Cursor {
-                found: answer.into_iter().nth(1).unwrap_or_default(),
-                expected: done.expected,
-            }),
-            Some("incarnation") => {
-                Err(PublishError::Incarnation { found: answer.into_iter().nth(1).unwrap_or_default() })
-            }
-            _ => Err(PublishError::Answer(answer)),
-        }
+        let InFlight { expected, published, lives, traces, .. } = done;
+        let last_id = answer.map_err(PublishError::Redis).and_then(|answer| read_answer(answer, expected));
+        let result = last_id.as_ref().map(drop);
+        traces.end(self.stream(), published.entries, published.sent, result);
+        Ok((Published { last_id: last_id?, ..published }, lives))
+    }
+
+    fn stream(&self) -> &str {
+        let [_, _, stream, ..] = &self.keys;
+        stream
     }
 
     /// Waits until nothing is on its way; answers no longer matter, the position is read anew.
@@ -309,5 +315,17 @@ impl Publisher {
         while !self.in_flight.is_empty() {
             let _ = self.next().await;
         }
+    }
+}
+
+/// Reads what the script answered: the ID of the last entry, or why the batch was not written.
+fn read_answer(answer: Vec<String>, expected: String) -> Result<Option<StreamId>, PublishError> {
+    let second = |answer: Vec<String>| answer.into_iter().nth(1).unwrap_or_default();
+    match answer.first().map(String::as_str) {
+        Some("ok") => Ok(answer.get(1).and_then(|id| id.parse().ok())),
+        Some("lease") => Err(PublishError::Lease),
+        Some("cursor") => Err(PublishError::Cursor { found: second(answer), expected }),
+        Some("incarnation") => Err(PublishError::Incarnation { found: second(answer) }),
+        _ => Err(PublishError::Answer(answer)),
     }
 }

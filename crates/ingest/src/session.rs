@@ -189,6 +189,7 @@ impl Session<'_> {
             batch: None,
             notes: Notes::default(),
             watching: false,
+            decoding: None,
         };
         let mut first_data: Option<Instant> = None;
         let mut send_at = Instant::now();
@@ -299,6 +300,7 @@ impl Session<'_> {
 
 fn take_all(intake: &mut Intake<'_>, decoded: Decoded) -> Result<(), Stop> {
     let now = Timestamp::now();
+    intake.decoding = Some(decoded.decoding);
     for item in decoded.items {
         intake.take(item, &decoded.share, decoded.received, now)?;
     }

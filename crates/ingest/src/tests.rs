@@ -253,6 +253,28 @@ async fn a_crash_at_any_moment_neither_loses_nor_doubles() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reconnect_that_is_asked_for_neither_loses_nor_doubles() {
+    let replay = penstock_replay::Settings { rate: Rate::PerSecond(1_000.try_into().unwrap()), ..replay(4_000) };
+    let frames = frames(&replay);
+    let rig = Rig::new(serve(replay).await).await;
+    let running = rig.start();
+    for asked in 1..=3 {
+        let goal = running.progress.published() + 200;
+        eventually("events", async || running.progress.published() >= goal).await;
+        // Whoever subscribes in the meantime did not hear it.
+        eventually("the new connection", async || {
+            let _: i64 = rig.client.publish("firehose:ingest:control", "reconnect").await.unwrap();
+            tokio::task::yield_now().await;
+            running.count("penstock_ingest_reconnects_total{reason=\"asked\"}") >= asked
+        })
+        .await;
+    }
+    rig.reaches(4_000).await;
+    running.stop().await;
+    rig.holds_exactly(&frames).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_ingest_writes_what_it_received_and_gives_the_lease_back() {
     let replay = penstock_replay::Settings { rate: Rate::PerSecond(2_000.try_into().unwrap()), ..replay(50_000) };
     let frames = frames(&penstock_replay::Settings { total: Some(3_000), ..replay.clone() });

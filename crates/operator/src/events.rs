@@ -42,6 +42,7 @@ struct Gauges {
     phases: Vec<(Phase, Gauge)>,
     lag_unknown: Gauge,
     backlog: Gauge,
+    stranded: Gauge,
     lag: Gauge,
     desired: Gauge,
     ready: Gauge,
@@ -53,6 +54,7 @@ pub(crate) struct Sum {
     pub(crate) phases: Vec<Phase>,
     pub(crate) lag_unknown: u64,
     pub(crate) backlog: u64,
+    pub(crate) stranded: u64,
     pub(crate) lag_seconds: i64,
     pub(crate) desired: i64,
     pub(crate) ready: i64,
@@ -67,6 +69,7 @@ impl Telemetry {
             phases: PHASES.map(|(phase, name)| (phase, metrics.gauge(Metric::Pipelines, name))).to_vec(),
             lag_unknown: gauge(Metric::PipelinesLagUnknown),
             backlog: gauge(Metric::ObservedBacklog),
+            stranded: gauge(Metric::ObservedStranded),
             lag: gauge(Metric::ObservedLagSeconds),
             desired: gauge(Metric::DesiredWorkers),
             ready: gauge(Metric::ReadyWorkers),
@@ -90,7 +93,7 @@ impl Telemetry {
     }
 
     pub(crate) fn reconciled(&self, took: Duration) {
-        self.reconcile.observe(took.as_secs_f64());
+        self.reconcile.observe_here(took.as_secs_f64());
     }
 
     pub(crate) fn reconcile_failed(&self, name: &Name, reason: &'static str, message: &str) {
@@ -182,6 +185,19 @@ impl Telemetry {
         }
     }
 
+    /// Tells why Redis, which answers, does not say what waits; the same once.
+    pub(crate) fn backlog_refused(&self, workers: &Name, error: &str) {
+        if self.is_news(&format!("backlog {workers}"), error) {
+            warn!(deployment = %workers, error, "redis does not say what waits, the number of workers is held");
+        }
+    }
+
+    pub(crate) fn backlog_told(&self, workers: &Name) {
+        if self.is_over(&format!("backlog {workers}")) {
+            info!(deployment = %workers, "redis says again what waits");
+        }
+    }
+
     pub(crate) fn redis_back(&self, url: &str) {
         if self.is_over(&format!("redis {url}")) {
             info!(redis = url, "redis is back");
@@ -208,6 +224,7 @@ impl Telemetry {
         }
         self.gauges.lag_unknown.set(sum.lag_unknown as f64);
         self.gauges.backlog.set(sum.backlog as f64);
+        self.gauges.stranded.set(sum.stranded as f64);
         self.gauges.lag.set(sum.lag_seconds as f64);
         self.gauges.desired.set(sum.desired as f64);
         self.gauges.ready.set(sum.ready as f64);

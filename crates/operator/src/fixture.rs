@@ -51,6 +51,7 @@ pub(crate) fn seen(pipeline: &FirehosePipeline) -> Seen {
         let text = match reference.field.as_str() {
             "redis.urlSecret" => format!("redis://:{PASSWORD}@redis:6379"),
             "postgres.urlSecret" => format!("postgres://penstock:{PASSWORD}@postgres/appview"),
+            "telemetry.otlp.headersSecret" => format!("x-api-key={PASSWORD}"),
             _ => PASSWORD.to_owned(),
         };
         secrets.insert(&reference.secret, text);

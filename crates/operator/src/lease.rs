@@ -117,8 +117,10 @@ impl Elector {
             }
             self.heartbeat.beat();
             let asked = Instant::now();
-            let left = self.times.deadline.saturating_sub(asked.duration_since(renewed)).max(SHORTEST_REQUEST);
-            let why = match timeout(left, self.ask()).await {
+            let left = self.times.deadline.saturating_sub(asked.duration_since(renewed));
+            // One request that gets no answer leaves time for another, on another connection.
+            let patience = left.min(self.times.deadline / 3).max(SHORTEST_REQUEST);
+            let why = match timeout(patience, self.ask()).await {
                 Ok(Ok(true)) => {
                     renewed = asked;
                     continue;

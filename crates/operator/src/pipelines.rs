@@ -106,7 +106,7 @@ impl Pipeline {
         let status: PipelineStatus = object.status.clone().unwrap_or_default();
         let scaled = status.workers.as_ref().and_then(|workers| workers.last_scale_time.as_ref()).map(|time| time.0);
         let state = State {
-            facts: Facts::default(),
+            facts: Facts { generation: status.observed_generation, ..Facts::default() },
             target: None,
             history: History::new(Timestamp::now()),
             decision: None,

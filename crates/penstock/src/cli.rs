@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Simulate(Simulate),
     /// Prints the definition of FirehosePipeline for Kubernetes.
     Crd,
+    /// Prints the description of the dashboard's HTTP API, as OpenAPI 3.1.
+    Openapi,
     /// Asks the process on an admin address whether it is alive.
     Healthcheck {
         /// The admin address. Default: as set for the services.

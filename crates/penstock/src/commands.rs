@@ -4,16 +4,16 @@ mod crd;
 mod healthcheck;
 mod log_level;
 mod migrate;
+mod openapi;
 mod replay;
 mod run;
 mod service;
 mod settings;
 mod simulate;
+mod telemetry;
 
 use std::io;
 
-use penstock_core::settings::{LogFormat, Origin, SettingError, Settings, SettingsError};
-use penstock_telemetry::{LogSettings, TelemetryError};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::{Cli, Command};
@@ -39,6 +39,10 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Error> {
                 crd::print();
                 Ok(())
             }
+            Command::Openapi => {
+                openapi::print();
+                Ok(())
+            }
             Command::Settings => {
                 settings::print();
                 Ok(())
@@ -55,23 +59,4 @@ fn runtime(command: &Command) -> io::Result<Runtime> {
         _ => Builder::new_multi_thread(),
     };
     builder.enable_all().build()
-}
-
-/// Starts the log as the settings say.
-fn init_logs(settings: &Settings) -> Result<(), Error> {
-    let format = match settings.telemetry.log_format {
-        LogFormat::Pretty => penstock_telemetry::LogFormat::Pretty,
-        LogFormat::Json => penstock_telemetry::LogFormat::Json,
-        LogFormat::Auto => penstock_telemetry::LogFormat::Auto,
-    };
-    let filter = settings.telemetry.log_level.clone();
-    penstock_telemetry::init_logs(&LogSettings { format, filter: filter.clone() }).map_err(|error| match error {
-        TelemetryError::ParseLogFilter { .. } => Error::Settings(SettingsError(vec![SettingError {
-            field: "telemetry.logLevel".to_owned(),
-            origin: Origin::Environment("LOG_LEVEL".to_owned()),
-            value: filter,
-            allowed: "error, warn, info, debug, trace, off, or a filter such as info,penstock_ingest=debug".to_owned(),
-        }])),
-        error => error.into(),
-    })
 }

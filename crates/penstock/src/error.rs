@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use penstock_core::settings::{FileError, SettingsError};
+use penstock_telemetry::TelemetryError;
 use thiserror::Error;
 
 /// A bad flag, variable or settings file.
@@ -39,7 +40,7 @@ pub(crate) enum Error {
     },
     /// The log, the signals or the admin server did not start, or nobody answers there.
     #[error(transparent)]
-    Telemetry(#[from] penstock_telemetry::TelemetryError),
+    Telemetry(#[from] TelemetryError),
     /// The runtime did not start.
     #[error("could not start the runtime")]
     Runtime(#[source] std::io::Error),
@@ -109,6 +110,7 @@ impl Error {
         match self {
             Self::Settings(_) | Self::SettingsFile(_) | Self::ReadSettingsFile { .. } | Self::Missing { .. } => USAGE,
             Self::Replay(penstock_replay::Error::Setting { .. }) => USAGE,
+            Self::Telemetry(TelemetryError::ExportEndpoint { .. } | TelemetryError::ExportHeader { .. }) => USAGE,
             _ => FAILURE,
         }
     }

@@ -63,4 +63,18 @@ pub enum TelemetryError {
         /// The status line and body of the answer.
         answer: String,
     },
+    /// The collector's address cannot be used.
+    #[error("could not use the collector {endpoint} (telemetry.otlpEndpoint)")]
+    ExportEndpoint {
+        /// The address as it was given.
+        endpoint: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A header for the collector is none.
+    #[error("telemetry.otlpHeaders: {name} is no header, or its value is none that a header can have")]
+    ExportHeader {
+        /// The header's name; its value may be a secret.
+        name: String,
+    },
 }

@@ -1,7 +1,9 @@
 //! Log lines on standard error, for a machine (JSON) or a person (pretty).
 
 mod json;
+mod limit;
 mod panics;
+mod pretty;
 
 use std::env;
 use std::fmt;
@@ -9,16 +11,24 @@ use std::io::{self, IsTerminal};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use tracing_subscriber::filter::EnvFilter;
+use opentelemetry::Context;
+use opentelemetry::trace::{SpanId, TraceContextExt, TraceId};
+use opentelemetry_sdk::trace::SdkTracer;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::TelemetryError;
+use crate::metrics::Counter;
+use limit::Limit;
 
 /// Libraries whose debug lines would drown ours; a filter that names them overrides.
 const NOISY: &[&str] =
-    &["fred", "h2", "hyper", "hyper_util", "kube", "rustls", "sqlx", "tokio_tungstenite", "tower", "tungstenite"];
+    &["fred", "h2", "hyper", "hyper_util", "kube", "opentelemetry", "rustls", "sqlx", "tokio_tungstenite", "tonic", "tower", "tungstenite"];
 
 /// Says which log lines are written, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,9 +56,9 @@ pub enum LogFormat {
 struct Clock;
 
 /// The filter of this process while it runs; none before [`init_logs`].
-static LEVEL: Mutex<Option<Level>> = Mutex::new(None);
+static LEVEL: Mutex<Option<InUse>> = Mutex::new(None);
 
-struct Level {
+struct InUse {
     /// As it was given last.
     text: String,
     /// Puts another filter in the place of the one in use; false where there is no subscriber any more.
@@ -61,7 +71,15 @@ struct Level {
 ///
 /// [`TelemetryError::ParseLogFilter`] for a filter that is none; [`TelemetryError::InstallLogs`] when called twice.
 pub fn init_logs(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let filter = parse_filter(&settings.filter)?;
+    install(settings, None, Counter::default())
+}
+
+/// Sends log lines to standard error, and spans of our code to a tracer where there is one.
+pub(crate) fn install(
+    settings: &LogSettings,
+    tracer: Option<SdkTracer>,
+    suppressed: Counter,
+) -> Result<(), TelemetryError> {
     let terminal = io::stderr().is_terminal();
     let pretty = match settings.format {
         LogFormat::Auto => terminal,
@@ -69,22 +87,44 @@ pub fn init_logs(settings: &LogSettings) -> Result<(), TelemetryError> {
         LogFormat::Pretty => true,
     };
     let ansi = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let limit = Limit::new(suppressed);
+    let (filter, handle) = reload::Layer::new(parse_filter(&settings.filter)?);
+    let filter = filter.and(limit.clone());
     // A line that cannot be written is dropped: saying so on the same closed pipe would panic.
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
-    let (installed, replace): (_, Box<dyn Fn(EnvFilter) -> bool + Send>) = if pretty {
-        let subscriber = subscriber.with_ansi(ansi).with_timer(Clock).with_filter_reloading();
-        let handle = subscriber.reload_handle();
-        (subscriber.finish().try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
+    let lines = if pretty {
+        lines.with_ansi(ansi).event_format(pretty::Pretty { limit }).with_filter(filter).boxed()
     } else {
-        let subscriber = subscriber.fmt_fields(json::Fields).event_format(json::Line).with_filter_reloading();
-        let handle = subscriber.reload_handle();
-        (subscriber.finish().try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))
+        lines.fmt_fields(json::Fields).event_format(json::Line { limit }).with_filter(filter).boxed()
     };
+    let spans = tracer.map(|tracer| {
+        let layer = tracing_opentelemetry::layer().with_tracer(tracer);
+        let layer = layer.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
+        layer.with_filter(filter_fn(is_for_traces).with_max_level_hint(LevelFilter::INFO))
+    });
+    let installed = Registry::default().with(lines).with(spans).try_init();
     installed.map_err(|source| TelemetryError::InstallLogs { source })?;
-    *level() = Some(Level { text: settings.filter.clone(), replace });
+    let replace = Box::new(move |filter| handle.reload(filter).is_ok());
+    *level() = Some(InUse { text: settings.filter.clone(), replace });
     panics::install();
     Ok(())
+}
+
+/// Takes the spans of our code, and what goes wrong in them; libraries, and lines of every day, stay out.
+fn is_for_traces(metadata: &Metadata<'_>) -> bool {
+    let level = if metadata.is_span() { Level::INFO } else { Level::WARN };
+    metadata.target().starts_with("penstock") && *metadata.level() <= level
+}
+
+/// Returns the trace that covers the running task, for a line of that level: where it is taken from the start, or for a
+/// warning, because of what went wrong it may be taken in the end.
+fn trace_of(level: &Level) -> Option<(TraceId, SpanId)> {
+    Context::map_current(|context| {
+        let span = context.span();
+        let context = span.span_context();
+        let is_told = context.is_valid() && (context.is_sampled() || *level <= Level::WARN);
+        is_told.then(|| (context.trace_id(), context.span_id()))
+    })
 }
 
 /// Returns the level or filter in use, as it was given last; empty before [`init_logs`].
@@ -108,7 +148,7 @@ pub fn set_log_level(text: &str) -> Result<(), TelemetryError> {
     Ok(())
 }
 
-fn level() -> std::sync::MutexGuard<'static, Option<Level>> {
+fn level() -> std::sync::MutexGuard<'static, Option<InUse>> {
     LEVEL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

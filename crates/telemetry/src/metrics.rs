@@ -1,6 +1,7 @@
 //! The metrics of a process: counted through handles, read as OpenMetrics text.
 
 mod definitions;
+mod histogram;
 mod process;
 mod series;
 
@@ -15,8 +16,8 @@ use prometheus_client::registry::Registry;
 use series::{Label, Series};
 
 pub use definitions::{Definition, Kind, Metric};
+pub use histogram::Histogram;
 pub use prometheus_client::metrics::counter::Counter;
-pub use prometheus_client::metrics::histogram::Histogram;
 
 /// A value that rises and falls; exact for integers up to 2^53.
 pub type Gauge = prometheus_client::metrics::gauge::Gauge<f64, AtomicU64>;
@@ -181,6 +182,18 @@ mod tests {
         assert!(text.contains("penstock_ingest_cursor 9007199254740991"), "{text}");
         assert!(text.contains("penstock_ingest_publish_duration_seconds_bucket{le=\"0.005\"} 1\n"), "{text}");
         assert!(text.contains("penstock_ingest_publish_duration_seconds_count 1\n"), "{text}");
+    }
+
+    #[test]
+    fn a_bucket_points_at_the_last_trace_in_it() {
+        let metrics = Metrics::new();
+        let trace = crate::traces::parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap();
+        let histogram = metrics.histogram(Metric::PublishSeconds, None);
+        histogram.observe_in(0.003, Some(&trace));
+        histogram.observe(0.003);
+        let text = metrics.encode();
+        let exemplar = "{le=\"0.005\"} 2 # {trace_id=\"0af7651916cd43dd8448eb211c80319c\",span_id=\"b7ad6b7169203331\"} 0.003 ";
+        assert!(text.contains(exemplar), "{text}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::batch::{field, order};
 use crate::consumer::{Burial, Delivery};
 use crate::store::DeadLetter;
+use crate::traces;
 use crate::trouble::Action;
 use crate::work::{Abandoned, Work};
 use penstock_core::backoff::Backoff;
@@ -87,12 +88,13 @@ async fn put(
         seq: field(&origin.raw.seq),
         order,
         deliveries: origin.times,
-        error: error.get(..error.floor_char_boundary(MAX_ERROR)).unwrap_or(error),
+        error: shortened(error),
     };
     record(work, &burial).await?;
     let new = work.insist(Action::Bury, || work.consumer.bury(&burial)).await?;
     work.held.release([burial.id]);
     work.events.held(work.held.len());
+    traces::buried(burial.id, burial.error);
     work.events.buried(burial.id, &String::from_utf8_lossy(burial.kind), burial.error, new);
     Ok(())
 }
@@ -102,7 +104,7 @@ async fn record(work: &Work, burial: &Burial<'_>) -> Result<(), Abandoned> {
     let kind = String::from_utf8_lossy(burial.kind);
     let seq = String::from_utf8_lossy(burial.seq);
     let letter = DeadLetter {
-        orig_id: burial.order,
+        orig_id: burial.order.to_string().into(),
         kind: &kind,
         data: burial.data,
         seq: &seq,
@@ -110,11 +112,16 @@ async fn record(work: &Work, burial: &Burial<'_>) -> Result<(), Abandoned> {
         error: burial.error,
         consumer: work.consumer.name(),
     };
+    keep(work, &letter).await
+}
+
+/// Keeps a dead letter in PostgreSQL, whatever it takes.
+pub(crate) async fn keep(work: &Work, letter: &DeadLetter<'_>) -> Result<(), Abandoned> {
     let mut backoff = Backoff::new(work.settings.worker.retry_min, work.settings.worker.retry_max);
     loop {
         let written = tokio::select! {
             biased;
-            written = work.store.dead_letter(&letter) => written,
+            written = work.store.dead_letter(letter) => written,
             () = work.abandon.cancelled() => return Err(Abandoned),
         };
         if work.note(Action::Keep, written).is_some() {
@@ -122,6 +129,11 @@ async fn record(work: &Work, burial: &Burial<'_>) -> Result<(), Abandoned> {
         }
         work.pause(backoff.fail()).await?;
     }
+}
+
+/// The text that says why, bounded.
+pub(crate) fn shortened(error: &str) -> &str {
+    error.get(..error.floor_char_boundary(MAX_ERROR)).unwrap_or(error)
 }
 
 /// Leaves of a commit's JSON only those ops, each byte for byte; `None` where it is not the JSON of a commit.

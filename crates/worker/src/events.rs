@@ -5,11 +5,13 @@ use std::time::Duration;
 use penstock_core::data::EventKind;
 use penstock_core::stream::StreamId;
 use penstock_telemetry::metrics::{Counter, Gauge, Histogram, Metric, Metrics};
+use penstock_telemetry::traces::SpanContext;
 use tracing::{debug, error, info, warn};
 
 use crate::consumer::{Backlog, Joined, Lag};
 use crate::progress::{Progress, Snapshot};
 use crate::store::Checkpoint;
+use crate::traces::waited;
 use crate::trouble::Action;
 
 /// The counters and the log of one worker.
@@ -22,6 +24,7 @@ pub(crate) struct Events {
     claimed: Counter,
     deleted: Counter,
     dead_letters: Counter,
+    messages: Counter,
     published: Counter,
     batch_entries: Histogram,
     batch_seconds: Histogram,
@@ -29,6 +32,7 @@ pub(crate) struct Events {
     in_flight: Gauge,
     pending: Gauge,
     lag: Gauge,
+    lag_seconds: Gauge,
     checkpoint: Gauge,
 }
 
@@ -45,6 +49,7 @@ impl Events {
             claimed: counter(Metric::EntriesClaimed),
             deleted: counter(Metric::EntriesDeleted),
             dead_letters: metrics.counter(Metric::DeadLetters, "worker"),
+            messages: counter(Metric::MessagesWritten),
             published: counter(Metric::CountsPublished),
             batch_entries: histogram(Metric::ApplyEntries),
             batch_seconds: histogram(Metric::BatchSeconds),
@@ -52,6 +57,7 @@ impl Events {
             in_flight: gauge(Metric::InFlight),
             pending: gauge(Metric::Pending),
             lag: gauge(Metric::Lag),
+            lag_seconds: gauge(Metric::WorkerLagSeconds),
             checkpoint: gauge(Metric::Checkpoint),
             metrics,
             progress,
@@ -87,7 +93,7 @@ impl Events {
     /// A transaction was committed.
     pub(crate) fn committed(&self, entries: usize, took: Duration, tables: impl Iterator<Item = (&'static str, u64)>) {
         self.batch_entries.observe(entries as f64);
-        self.transaction_seconds.observe(took.as_secs_f64());
+        self.transaction_seconds.observe_here(took.as_secs_f64());
         let mut rows = 0;
         for (table, count) in tables {
             rows += count;
@@ -102,15 +108,18 @@ impl Events {
         self.metrics.counter(Metric::Retries, reason).inc();
     }
 
-    /// Applied entries were acknowledged.
-    pub(crate) fn acknowledged(&self, entries: u64) {
+    /// Applied entries were acknowledged, up to this one.
+    pub(crate) fn acknowledged(&self, entries: u64, newest: Option<StreamId>) {
         self.acknowledged.inc_by(entries);
+        if let Some(newest) = newest {
+            self.lag_seconds.set(waited(newest));
+        }
         self.progress.applied(entries);
     }
 
     /// A whole batch was settled.
-    pub(crate) fn settled(&self, since_full: Duration) {
-        self.batch_seconds.observe(since_full.as_secs_f64());
+    pub(crate) fn settled(&self, since_full: Duration, trace: Option<&SpanContext>) {
+        self.batch_seconds.observe_in(since_full.as_secs_f64(), trace);
     }
 
     /// A batch holds something that PostgreSQL refuses: its parts are tried.
@@ -125,6 +134,31 @@ impl Events {
             self.progress.buried();
         }
         warn!(%id, kind, error, "an entry failed for good and is among the dead letters");
+    }
+
+    /// A batch of messages was written and settled: some may have stood already, some been settled by another worker.
+    pub(crate) fn messages_written(&self, inserted: u64, settled: u64, took: Duration) {
+        self.messages.inc_by(inserted);
+        debug!(inserted, settled, took = ?took, "messages written");
+    }
+
+    /// A message failed for good.
+    pub(crate) fn message_buried(&self, error: &str, new: bool) {
+        if new {
+            self.dead_letters.inc();
+            self.progress.buried();
+        }
+        warn!(error, "a message failed for good and is among the dead letters");
+    }
+
+    /// Messages of a dead worker went back into the queue.
+    pub(crate) fn messages_taken_over(&self, worker: &str, messages: u64) {
+        info!(worker, messages, "put messages of a dead worker back into the queue");
+    }
+
+    /// Messages of this worker went back into the queue.
+    pub(crate) fn messages_given_back(&self, messages: u64) {
+        info!(messages, "put messages back into the queue");
     }
 
     /// An entry that was there when processes died is tried alone.
@@ -190,6 +224,9 @@ impl Events {
         match backlog.undelivered {
             Lag::Exact(undelivered) => {
                 self.lag.set(undelivered as f64);
+                if undelivered + backlog.pending == 0 {
+                    self.lag_seconds.set(0.0);
+                }
                 self.progress.lag(Some(undelivered + backlog.pending));
             }
             Lag::Unknown => {

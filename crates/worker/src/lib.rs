@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod held;
 mod housekeeping;
+mod messages;
 mod presence;
 mod progress;
 mod reader;
@@ -25,6 +26,7 @@ mod startup;
 pub mod store;
 mod suspects;
 mod tasks;
+mod traces;
 mod trouble;
 mod watch;
 mod work;
@@ -144,6 +146,7 @@ fn start(work: &Arc<Work>, reader: consumer::Consumer, health: &Health) -> Tasks
     tasks.spawn("prune", housekeeping::prune(shared()));
     tasks.spawn("backlog", watch::backlog(shared()));
     tasks.spawn("summary", watch::summarise(shared()));
+    messages::start(work, &mut tasks);
     // The only one that goes on while the others drain.
     tasks.spawn_last("refresh", claims::refresh(shared()));
     tasks

@@ -52,7 +52,7 @@ const LOCK_TIMEOUT: &str = "SET lock_timeout = '3s'; SET client_min_messages = w
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The columns of the tables that hold no records, as far as the worker uses them.
-const OTHERS: [(&str, &[&str]); 11] = [
+const OTHERS: [(&str, &[&str]); 12] = [
     (
         "users",
         &[
@@ -98,6 +98,7 @@ const OTHERS: [(&str, &[&str]); 11] = [
     ("penstock_checkpoint", &["host", "seq", "stream_id", "updated_at"]),
     ("penstock_dead_letters", &["orig_id", "kind", "data", "seq", "deliveries", "error", "consumer", "created_at"]),
     ("penstock_meta", &["key", "value"]),
+    ("messages", &["id", "user_id", "channel_id", "content", "created_at", "inserted_at", "tracking_id", "dedupe_key"]),
 ];
 
 /// Makes the schema: on an empty database all of it, on the AppView's what is Penstock's own.

@@ -47,6 +47,16 @@ pub(crate) enum Action {
     Survey,
     /// Keeping the checkpoint.
     Checkpoint,
+    /// Taking queued messages.
+    TakeMessages,
+    /// Removing messages that are settled.
+    SettleMessages,
+    /// Showing who takes messages, and taking them from who shows nothing.
+    AnnounceMessages,
+    /// Telling the statistics of messages.
+    ShowMessages,
+    /// Writing messages.
+    WriteMessages,
 }
 
 /// The troubles of one worker, one for each action.
@@ -67,7 +77,7 @@ pub(crate) struct Trouble {
 // === impl Action ===
 
 impl Action {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 22] = [
         Self::Read,
         Self::Claim,
         Self::Refresh,
@@ -85,6 +95,11 @@ impl Action {
         Self::Join,
         Self::Survey,
         Self::Checkpoint,
+        Self::TakeMessages,
+        Self::SettleMessages,
+        Self::AnnounceMessages,
+        Self::ShowMessages,
+        Self::WriteMessages,
     ];
 
     /// Says it in words.
@@ -107,13 +122,24 @@ impl Action {
             Self::Join => "join the consumer group",
             Self::Survey => "see what is settled",
             Self::Checkpoint => "keep the checkpoint",
+            Self::TakeMessages => "take queued messages",
+            Self::SettleMessages => "settle messages",
+            Self::AnnounceMessages => "announce who takes messages",
+            Self::ShowMessages => "tell the statistics of messages",
+            Self::WriteMessages => "write messages",
         }
     }
 
     /// Names what it is asked of, as the check is called.
     pub(crate) fn of(self) -> &'static str {
         match self {
-            Self::Apply | Self::Keep | Self::Count | Self::Sweep | Self::Prune | Self::Checkpoint => "postgres",
+            Self::Apply
+            | Self::Keep
+            | Self::Count
+            | Self::Sweep
+            | Self::Prune
+            | Self::Checkpoint
+            | Self::WriteMessages => "postgres",
             _ => "redis",
         }
     }

@@ -14,6 +14,7 @@ use crate::consumer::{Acknowledgement, Delivery};
 use crate::dead_letters::{Failure, bury, bury_unread};
 use crate::events::chain;
 use crate::store::{Applied, ApplyError, Rejected};
+use crate::traces::{self, BatchTraces};
 use crate::trouble::Action;
 use crate::work::{Abandoned, Work};
 use penstock_core::backoff::Backoff;
@@ -35,10 +36,16 @@ pub(crate) async fn write(work: Arc<Work>, batches: Arc<Mutex<Receiver<Batch>>>)
         let Some(batch) = batch else { return };
         let turn = work.floor.read().await;
         let since_full = Instant::now();
-        if settle(&work, batch).await.is_err() {
+        let traces = BatchTraces::begin(&batch, &work.settings.keys);
+        let settled = match &traces {
+            Some(traces) => traces.cover(settle(&work, batch)).await,
+            None => settle(&work, batch).await,
+        };
+        if settled.is_err() {
             return;
         }
-        work.events.settled(since_full.elapsed());
+        let trace = traces.and_then(|traces| traces.context());
+        work.events.settled(since_full.elapsed(), trace.as_ref());
         drop(turn);
     }
 }
@@ -88,6 +95,7 @@ async fn apply(work: &Work, entries: &[Entry]) -> Result<Result<Applied, String>
 /// Runs one transaction once.
 pub(crate) async fn attempt(work: &Work, entries: &[Entry]) -> Result<Attempt, Abandoned> {
     let started = Instant::now();
+    let step = traces::transaction(entries.len());
     let result = tokio::select! {
         biased;
         result = work.store.apply(work.consumer.name(), entries) => result,
@@ -96,6 +104,7 @@ pub(crate) async fn attempt(work: &Work, entries: &[Entry]) -> Result<Attempt, A
     Ok(match result {
         Ok(applied) => {
             work.troubles.over(Action::Apply, &work.events);
+            step.done("penstock.rows", applied.rows.values().sum());
             work.events.committed(
                 entries.len(),
                 started.elapsed(),
@@ -106,10 +115,15 @@ pub(crate) async fn attempt(work: &Work, entries: &[Entry]) -> Result<Attempt, A
             }
             Attempt::Applied(applied)
         }
-        Err(error @ ApplyError::Data { .. }) => Attempt::Refused(chain(&error)),
+        Err(error @ ApplyError::Data { .. }) => {
+            let error = chain(&error);
+            step.failed("data", &error);
+            Attempt::Refused(error)
+        }
         Err(error) => {
             if let ApplyError::Retry { reason, .. } = &error {
                 work.events.retry(reason);
+                step.failed(reason, &chain(&error));
             }
             if !is_conflict(&error) {
                 work.troubles.failed(Action::Apply, &error, &work.events);
@@ -124,7 +138,7 @@ pub(crate) fn pause_after(error: &ApplyError, backoff: &mut Backoff) -> Duration
     if is_conflict(error) { backoff.short_pause() } else { backoff.fail() }
 }
 
-fn is_conflict(error: &ApplyError) -> bool {
+pub(crate) fn is_conflict(error: &ApplyError) -> bool {
     matches!(error, ApplyError::Retry { reason: "deadlock" | "serialization failure" | "race", .. })
 }
 
@@ -153,8 +167,10 @@ async fn acknowledge(work: &Work, applied: &Acknowledgement) -> Result<(), Aband
         return Ok(());
     }
     let now = Timestamp::now();
+    let step = traces::acknowledgement(&work.settings.keys);
     let acknowledged = work.insist(Action::Acknowledge, || work.consumer.acknowledge(applied, now)).await?;
-    work.events.acknowledged(acknowledged);
+    step.done("messaging.batch.message_count", acknowledged);
+    work.events.acknowledged(acknowledged, applied.ids().max());
     work.held.release(applied.ids());
     work.events.held(work.held.len());
     Ok(())

@@ -186,6 +186,9 @@ async fn ingest_says_whether_it_is_paused_and_how_far_it_is() {
     rig.add(1, 10).await;
     assert!(!rig.seen().await.ingest.paused);
     rig.command("HSET firehose:ingest:state paused 1 eventTime 2026-07-04T14:38:08.123456Z gaps 0").await;
+    // What an ingest left that is gone says nothing of the one to come.
+    assert!(!rig.seen().await.ingest.paused);
+    rig.command("SET firehose:status {}").await;
     let ingest = rig.seen().await.ingest;
     assert!(ingest.paused);
     assert_eq!(ingest.event_time, penstock_core::time::parse("2026-07-04T14:38:08.123456Z"));

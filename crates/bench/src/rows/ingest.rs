@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fred::interfaces::StreamsInterface;
 use futures_util::StreamExt;
-use penstock_core::keys::{KeyPrefix, Keys, Names};
 use penstock_core::settings::SUBSCRIBE_REPOS;
 use penstock_core::stream::StreamId;
 use penstock_wire::Limits;
@@ -25,7 +24,7 @@ use crate::relay::{self, Relay};
 use crate::table::Line;
 
 /// Events of a run.
-const EVENTS: u64 = 300_000;
+pub(crate) const EVENTS: u64 = 300_000;
 
 /// Frames that the decoder alone is given, more than any cache holds.
 const DECODED: usize = 50_000;
@@ -55,7 +54,7 @@ struct Figures {
 /// Measures rows 1, 2 and 4.
 pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Line>, Error> {
     let events = bench.events.unwrap_or(EVENTS);
-    let keys = Keys::new(KeyPrefix::default(), Names::default());
+    let keys = super::default_keys();
     eprintln!("ingest: preparing {events} events");
     let entries = spawn_blocking({
         let (replay, keys) = (bench.replay(events), keys.clone());
@@ -98,6 +97,18 @@ async fn ingest(bench: &Bench, relay: &Relay, entries: &Entries, figures: &mut F
     let redis_cpu = redis_usage(&store)?.cpu.saturating_sub(redis_before.cpu);
     let relay_cpu = relay.serving()?.saturating_sub(relay_before);
     ingest.stop().await?;
+    let rate = rate(&store, entries).await?;
+    let micros = |cpu: Duration| cpu.as_secs_f64() * 1e6 / entries.count as f64;
+    figures.rate.push(rate);
+    figures.cpu.push(micros(used.cpu));
+    figures.memory.push(used.peak_memory as f64 / f64::from(1 << 20));
+    figures.redis_cpu.push(micros(redis_cpu));
+    figures.relay_cpu.push(micros(relay_cpu));
+    Ok(())
+}
+
+/// Checks that the stream holds them all, and returns how many came into it a second.
+pub(super) async fn rate(store: &Store, entries: &Entries) -> Result<f64, Error> {
     let stream = store.keys.stream();
     let length: u64 = store.client.xlen(stream).await?;
     if length != entries.count {
@@ -109,14 +120,7 @@ async fn ingest(bench: &Bench, relay: &Relay, entries: &Entries, figures: &mut F
         entry.first().and_then(|(id, _)| id.parse::<StreamId>().ok()).map_or(0, |id| id.ms)
     };
     let took = Duration::from_millis(millis(&last).saturating_sub(millis(&first)).max(1));
-    let events = entries.count as f64;
-    let micros = |cpu: Duration| cpu.as_secs_f64() * 1e6 / events;
-    figures.rate.push((events - 1.0) / took.as_secs_f64());
-    figures.cpu.push(micros(used.cpu));
-    figures.memory.push(used.peak_memory as f64 / f64::from(1 << 20));
-    figures.redis_cpu.push(micros(redis_cpu));
-    figures.relay_cpu.push(micros(relay_cpu));
-    Ok(())
+    Ok((entries.count as f64 - 1.0) / took.as_secs_f64())
 }
 
 fn redis_usage(store: &Store) -> Result<Usage, Error> {

@@ -2,6 +2,7 @@
 
 mod address;
 mod layers;
+mod otlp;
 mod section;
 mod value;
 
@@ -13,6 +14,7 @@ use thiserror::Error;
 
 pub use address::{PostgresUrl, RedisKind, RedisUrl, RelayUrl, SUBSCRIBE_REPOS, mask};
 pub use layers::{FileError, Layers, Origin, environment_name};
+pub use otlp::{OtlpEndpoint, OtlpProtocol, Pairs, Ratio, SecretPairs};
 pub use section::Field;
 pub use value::{LogFormat, Percent, Secret, Start, Value};
 
@@ -146,6 +148,24 @@ settings! {
 }
 
 settings! {
+    /// The message buffer: `POST /messages` of the dashboard, written to PostgreSQL by the workers.
+    pub struct MessageBuffer in "messageBuffer" {
+        /// Whether the dashboard takes messages and workers write them.
+        enabled "enabled": bool = "false";
+        /// The most messages of one batch.
+        batch_size "batchSize": usize = "50", from "1" to "10000";
+        /// How long a message waits for others of its batch.
+        batch_delay "batchDelay": Duration = "2s", from "1ms" to "1m";
+        /// How often the statistics are told.
+        stats_interval "statsInterval": Duration = "500ms", from "50ms" to "1m";
+        /// The most messages that wait in Redis; while there are as many, new ones are refused.
+        max_queue "maxQueue": u64 = "100000", from "1" to "10000000";
+        /// After how long without a sign of life a worker's messages are taken from it.
+        dead_after "deadAfter": Duration = "10s", from "200ms" to "1h";
+    }
+}
+
+settings! {
     /// The dashboard's HTTP service.
     pub struct Dashboard in "dashboard" {
         /// The address it serves on.
@@ -160,13 +180,15 @@ settings! {
         admin_token "adminToken": Option<Secret> = none;
         /// How often the live streams carry the metrics.
         metrics_interval "metricsInterval": Duration = "2s", from "50ms" to "1m";
-        /// How many sendings a live client may be behind before it is cut; one gathers the events of at least 25 ms.
-        client_buffer "clientBuffer": usize = "256", from "16" to "100000";
+        /// How many sendings are kept for live clients that are behind or come back; one gathers the events of at least 25 ms.
+        client_buffer "clientBuffer": usize = "2048", from "16" to "100000";
+        /// How many requests that change something one client address may send a second, and at once.
+        post_rate "postRate": NonZeroU32 = "1000", from "1" to "1000000";
     }
 }
 
 settings! {
-    /// Logs and the admin server.
+    /// Logs, metrics, traces and the admin server.
     pub struct Telemetry in "telemetry" {
         /// The address of `/healthz`, `/readyz` and `/metrics`.
         admin_address "adminAddress": SocketAddr = "0.0.0.0:9464", env "ADMIN_ADDRESS";
@@ -176,6 +198,28 @@ settings! {
         log_format "logFormat": LogFormat = "auto";
         /// How often a summary line is logged; 0s for never.
         summary_interval "summaryInterval": Duration = "10s", from "0s" to "1d";
+        /// The OpenTelemetry collector that is sent traces, and metrics where they are wanted. Absent: nothing is traced.
+        otlp_endpoint "otlpEndpoint": Option<OtlpEndpoint> = none, env "OTEL_EXPORTER_OTLP_ENDPOINT";
+        /// How the collector is spoken to.
+        otlp_protocol "otlpProtocol": OtlpProtocol = "grpc", env "OTEL_EXPORTER_OTLP_PROTOCOL";
+        /// Headers for the collector, such as `authorization=Bearer%20…`.
+        otlp_headers "otlpHeaders": Option<SecretPairs> = none, env "OTEL_EXPORTER_OTLP_HEADERS";
+        /// How long the collector may take to answer.
+        otlp_timeout "otlpTimeout": Duration = "5s", from "10ms" to "1m";
+        /// Whether metrics are sent to the collector too.
+        otlp_metrics "otlpMetrics": bool = "false";
+        /// How often metrics are sent.
+        otlp_metrics_interval "otlpMetricsInterval": Duration = "30s", from "50ms" to "1h";
+        /// The share of events, and of HTTP requests, that is traced; errors and what is slow are traced always.
+        sample_ratio "sampleRatio": Ratio = "0.001", env "OTEL_TRACES_SAMPLER_ARG";
+        /// From which time on a batch, a transaction or a request is slow.
+        slow_span "slowSpan": Duration = "1s", from "1ms" to "1h";
+        /// How long a process that ends may take to send the last traces and metrics.
+        flush_timeout "flushTimeout": Duration = "2s", from "0s" to "1m";
+        /// How traces and metrics name the service. Default: `penstock-` and the command.
+        service_name "serviceName": Option<String> = none, env "OTEL_SERVICE_NAME";
+        /// What else is told of the process, such as `deployment.environment.name=test`.
+        resource_attributes "resourceAttributes": Pairs = "", env "OTEL_RESOURCE_ATTRIBUTES";
     }
 }
 
@@ -230,6 +274,8 @@ pub struct Settings {
     pub ingest: Ingest,
     /// Worker.
     pub worker: Worker,
+    /// Message buffer.
+    pub message_buffer: MessageBuffer,
     /// Dashboard.
     pub dashboard: Dashboard,
     /// Telemetry.
@@ -277,6 +323,7 @@ impl Settings {
             Postgres::load(layers, &mut errors),
             Ingest::load(layers, &mut errors),
             Worker::load(layers, &mut errors),
+            MessageBuffer::load(layers, &mut errors),
             Dashboard::load(layers, &mut errors),
             Telemetry::load(layers, &mut errors),
             Pipeline::load(layers, &mut errors),
@@ -288,6 +335,7 @@ impl Settings {
             Some(postgres),
             Some(ingest),
             Some(worker),
+            Some(message_buffer),
             Some(dashboard),
             Some(telemetry),
             Some(pipeline),
@@ -350,7 +398,20 @@ impl Settings {
         if !errors.is_empty() {
             return Err(SettingsError(errors));
         }
-        Ok(Self { relay, redis, postgres, ingest, worker, dashboard, telemetry, pipeline, operator, keys, redis_url })
+        Ok(Self {
+            relay,
+            redis,
+            postgres,
+            ingest,
+            worker,
+            message_buffer,
+            dashboard,
+            telemetry,
+            pipeline,
+            operator,
+            keys,
+            redis_url,
+        })
     }
 
     /// Lists every setting there is, for documentation.
@@ -362,6 +423,7 @@ impl Settings {
             Postgres::fields(),
             Ingest::fields(),
             Worker::fields(),
+            MessageBuffer::fields(),
             Dashboard::fields(),
             Telemetry::fields(),
             Pipeline::fields(),

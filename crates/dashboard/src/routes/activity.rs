@@ -11,9 +11,11 @@ use fred::error::Error;
 use fred::interfaces::{ClientLike, HashesInterface};
 use jiff::Timestamp;
 use penstock_core::data::EventKind;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+use super::api::{Access, Api};
 use super::problem::Problem;
 use crate::App;
 use crate::reading;
@@ -28,9 +30,18 @@ const FRESH: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(crate) struct ActivityCache(Mutex<Option<(Instant, Bytes)>>);
 
+// === impl ActivityCache ===
+
+impl ActivityCache {
+    /// Has the next answer made anew.
+    pub(super) async fn forget(&self) {
+        *self.0.lock().await = None;
+    }
+}
+
 /// One minute.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Minute {
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub(super) struct Minute {
     /// When it began, in milliseconds since the epoch.
     timestamp: u64,
     commit: u64,
@@ -38,8 +49,16 @@ struct Minute {
     account: u64,
 }
 
+/// Registers the route.
+pub(super) fn register(api: &mut Api) {
+    api.get("/api/metrics/activity-history", Access::Read, history)
+        .says("Gives the events of the last 24 h, minute by minute, oldest first.")
+        .answers::<Vec<Minute>>("1,440 minutes")
+        .tells(503, "Redis is away");
+}
+
 /// `GET /api/metrics/activity-history`: oldest first, the present minute last; minutes without events are zeros.
-pub(super) async fn history(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+async fn history(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let mut cache = app.activity.0.lock().await;
     // Asked first: what was true some seconds ago is not shown while Redis is away.
     let (client, _) = app.client_and_snapshot().ok_or(Problem::REDIS_AWAY)?;

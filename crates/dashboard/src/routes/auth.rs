@@ -1,40 +1,47 @@
 //! Who may ask: whoever gives a token, or the cookie of a session that a token opened.
 //!
 //! A session's cookie is made of the token, so that every process of a dashboard knows it and a changed token ends it.
+//! A browser sends it unasked, so what changes something by cookie must come from our own page.
 
 use std::fmt;
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use data_encoding::HEXLOWER_PERMISSIVE;
 use penstock_core::settings::Secret;
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
+use super::origin::is_of_our_page;
 use super::problem::Problem;
 use crate::App;
 
 /// The cookie of a session.
-const COOKIE: &str = "penstock_session";
-
-/// How long a browser keeps it, in seconds: 30 days.
-const MAX_AGE: u32 = 30 * 24 * 3600;
+pub(super) const COOKIE: &str = "penstock_session";
 
 const UNKNOWN: Problem = Problem::new(
     StatusCode::UNAUTHORIZED,
-    "reading needs a token: send it as `authorization: Bearer …`, or sign in on the page",
+    "this needs a token: send it as `authorization: Bearer …`, or sign in on the page",
 );
-const NO_TOKENS: Problem = Problem::new(
-    StatusCode::NOT_FOUND,
-    "no token is set here (dashboard.readToken, dashboard.adminToken): reading is open",
+const NOT_ADMIN: Problem = Problem::new(
+    StatusCode::FORBIDDEN,
+    "this needs the admin token (dashboard.adminToken): send it as `authorization: Bearer …`, or sign in with it",
 );
-const WRONG: Problem = Problem::new(StatusCode::UNAUTHORIZED, "this is not a token of this dashboard");
-const NO_BODY: Problem = Problem::new(StatusCode::BAD_REQUEST, "the body must be JSON, such as {\"token\":\"…\"}");
+const CLOSED: Problem = Problem::new(
+    StatusCode::FORBIDDEN,
+    "administration is closed here: set dashboard.adminToken, or bind the dashboard to loopback addresses only",
+);
+const FOREIGN: Problem = Problem::new(
+    StatusCode::FORBIDDEN,
+    "without a token only this dashboard's own page may do this, and only under its loopback address",
+);
+const FOREIGN_SESSION: Problem = Problem::new(
+    StatusCode::FORBIDDEN,
+    "with a session only this dashboard's own page may do this: send the token as `authorization: Bearer …`",
+);
 
 /// The tokens of `dashboard.readToken` and `dashboard.adminToken`, which may read as well.
 pub(crate) struct Tokens {
@@ -48,9 +55,18 @@ struct Token {
     session: [u8; 32],
 }
 
-#[derive(Deserialize)]
-struct SignIn {
-    token: String,
+/// How a token was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Bearer,
+    Session,
+}
+
+/// What a client may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rights {
+    pub(super) read: bool,
+    pub(super) admin: bool,
 }
 
 // === impl Tokens ===
@@ -61,26 +77,17 @@ impl Tokens {
         Self { read: read.map(token), admin: admin.map(token) }
     }
 
+    /// Says whether there is any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.any().next().is_none()
+    }
+
     fn any(&self) -> impl Iterator<Item = &Token> {
         self.read.iter().chain(&self.admin)
     }
 
-    /// Says whether a client may read.
-    fn may_read(&self, headers: &HeaderMap) -> bool {
-        if self.read.is_none() {
-            return true;
-        }
-        let bearer = bearer(headers).map(hash);
-        let session = cookie(headers).and_then(parse);
-        let known = self.any().fold(Choice::from(0), |known, token| {
-            let by = |given: &Option<[u8; 32]>, own: &[u8; 32]| given.map_or(Choice::from(0), |given| given.ct_eq(own));
-            known | by(&bearer, &token.bearer) | by(&session, &token.session)
-        });
-        known.into()
-    }
-
     /// Returns the session that a token opens.
-    fn open(&self, token: &str) -> Option<String> {
+    pub(super) fn open(&self, token: &str) -> Option<String> {
         let given = hash(token);
         self.any().find(|own| given.ct_eq(&own.bearer).into()).map(|own| HEXLOWER_PERMISSIVE.encode(&own.session))
     }
@@ -100,37 +107,83 @@ impl Token {
     }
 }
 
-/// Refuses whoever may not read.
+// === impl Rights ===
+
+impl Rights {
+    /// Says what a client may do, besides changing anything.
+    pub(super) fn of(app: &App, headers: &HeaderMap) -> Self {
+        Self {
+            read: may_read(app, &Method::GET, headers).is_ok(),
+            admin: may_administrate(app, &Method::GET, headers).is_ok(),
+        }
+    }
+}
+
+/// Refuses whoever may not read, or leave a message.
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if app.tokens.may_read(request.headers()) {
-        return next.run(request).await;
-    }
-    let challenge = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
-    (challenge, UNKNOWN).into_response()
+    let judged = may_read(&app, request.method(), request.headers());
+    pass(judged, request, next).await
 }
 
-/// Opens a session: gives a cookie for a token.
-pub(super) async fn sign_in(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
-    if app.tokens.any().next().is_none() {
-        return NO_TOKENS.into_response();
-    }
-    let Ok(SignIn { token }) = serde_json::from_slice(&body) else { return NO_BODY.into_response() };
-    match app.tokens.open(&token) {
-        Some(session) => (StatusCode::NO_CONTENT, set_cookie(&session, MAX_AGE, &headers)).into_response(),
-        None => WRONG.into_response(),
+/// Refuses whoever may not administrate. On a route of its own, without [`guard`].
+pub(super) async fn admin(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let judged = may_administrate(&app, request.method(), request.headers());
+    pass(judged, request, next).await
+}
+
+async fn pass(judged: Result<(), Problem>, request: Request, next: Next) -> Response {
+    match judged {
+        // No route answers OPTIONS: what comes of it is the methods that the route has, for browsers that ask beforehand.
+        _ if request.method() == Method::OPTIONS => next.run(request).await,
+        Ok(()) => next.run(request).await,
+        Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => {
+            ([(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))], problem).into_response()
+        }
+        Err(problem) => problem.into_response(),
     }
 }
 
-/// Ends a session.
-pub(super) async fn sign_out(headers: HeaderMap) -> Response {
-    (StatusCode::NO_CONTENT, set_cookie("", 0, &headers)).into_response()
+fn may_read(app: &App, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    if app.tokens.read.is_none() {
+        return Ok(());
+    }
+    by_token(app.tokens.any(), method, headers).unwrap_or(Err(UNKNOWN))
 }
 
-fn set_cookie(session: &str, max_age: u32, headers: &HeaderMap) -> [(HeaderName, String); 1] {
-    // Behind a proxy that ends TLS the browser must never send it in the clear.
-    let secure = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    let secure = if secure { "; Secure" } else { "" };
-    [(header::SET_COOKIE, format!("{COOKIE}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age}{secure}"))]
+fn may_administrate(app: &App, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(admin) = &app.tokens.admin else {
+        may_read(app, method, headers)?;
+        return match &app.loopback {
+            None => Err(CLOSED),
+            Some(loopback) if loopback.lets_in(headers) => Ok(()),
+            Some(_) => Err(FOREIGN),
+        };
+    };
+    by_token([admin], method, headers)
+        .unwrap_or_else(|| Err(if shown(app.tokens.any(), headers).is_some() { NOT_ADMIN } else { UNKNOWN }))
+}
+
+/// Judges by the token that is shown; `None`: none of these is.
+fn by_token<'t>(
+    tokens: impl IntoIterator<Item = &'t Token>,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Option<Result<(), Problem>> {
+    let allowed = match shown(tokens, headers)? {
+        Shown::Bearer => true,
+        Shown::Session => method.is_safe() || is_of_our_page(headers),
+    };
+    Some(if allowed { Ok(()) } else { Err(FOREIGN_SESSION) })
+}
+
+fn shown<'t>(tokens: impl IntoIterator<Item = &'t Token>, headers: &HeaderMap) -> Option<Shown> {
+    let given = [bearer(headers).map(hash), cookie(headers).and_then(parse)];
+    let none = (Choice::from(0), Choice::from(0));
+    let (by_bearer, by_session) = tokens.into_iter().fold(none, |(by_bearer, by_session), token| {
+        let by = |given: &Option<[u8; 32]>, own: &[u8; 32]| given.map_or(Choice::from(0), |given| given.ct_eq(own));
+        (by_bearer | by(&given[0], &token.bearer), by_session | by(&given[1], &token.session))
+    });
+    if by_bearer.into() { Some(Shown::Bearer) } else { bool::from(by_session).then_some(Shown::Session) }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -8,8 +8,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use penstock_core::time;
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::api::{Access, Api};
 use super::problem::Problem;
 use crate::App;
 use crate::database::Database;
@@ -18,8 +20,9 @@ use crate::snapshot::Snapshot;
 /// From which use of memory on the pipeline is not ready, in percent: the next batch may be the one that is killed.
 const MEMORY_FULL: u8 = 95;
 
-#[derive(Debug, Serialize)]
-struct HealthAnswer {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Health")]
+pub(super) struct HealthAnswer {
     status: &'static str,
     timestamp: String,
     redis: &'static str,
@@ -27,8 +30,9 @@ struct HealthAnswer {
     queue_length: u64,
 }
 
-#[derive(Debug, Serialize)]
-struct ReadyAnswer {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Ready")]
+pub(super) struct ReadyAnswer {
     status: &'static str,
     timestamp: String,
     checks: Checks,
@@ -37,15 +41,26 @@ struct ReadyAnswer {
     details: BTreeMap<&'static str, &'static str>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 struct Checks {
     firehose: bool,
     database: bool,
     memory: bool,
 }
 
+/// Registers the routes.
+pub(super) fn register(api: &mut Api) {
+    api.get("/health", Access::Open, health)
+        .says("Says that the process answers, and whether it sees Redis.")
+        .answers::<HealthAnswer>("it answers");
+    api.get("/ready", Access::Open, ready)
+        .says("Says whether the pipeline is fit: events flow and can be kept.")
+        .answers::<ReadyAnswer>("it is")
+        .answers_with::<ReadyAnswer>(503, "it is not, and why");
+}
+
 /// `GET /health`: 200 as long as the process answers.
-pub(super) async fn health(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+async fn health(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let seen = app.client_and_snapshot();
     let answer = HealthAnswer {
         status: "healthy",
@@ -57,7 +72,7 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Result<Response, Prob
 }
 
 /// `GET /ready`: 200 when events flow and can be kept, else 503 with the reasons.
-pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+async fn ready(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let snapshot = app.client_and_snapshot().map(|(_, snapshot)| snapshot);
     let details = details(snapshot.as_deref(), *app.database.borrow());
     let fit = details.is_empty();

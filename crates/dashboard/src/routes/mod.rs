@@ -1,14 +1,23 @@
-//! The routes, and what goes for all of them: counting, origins, headers, errors.
+//! The routes, and what goes for all of them: counting, origins, rates, headers, errors.
 
 mod activity;
+mod api;
 mod auth;
+mod control;
+mod dead_letters;
 mod headers;
 mod health;
+mod limits;
 mod live;
+mod messages;
 mod metrics;
 mod origin;
 mod page;
 mod problem;
+mod session;
+mod stats;
+mod trace;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,48 +25,74 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use bytes::Bytes;
+use tower_http::compression::CompressionLayer;
 
 use crate::App;
+use crate::events::Events;
+
+use api::Api;
 
 pub(crate) use activity::ActivityCache;
 pub(crate) use auth::Tokens;
-pub(crate) use origin::Origins;
+pub(crate) use limits::{Peer, Rates};
+pub(crate) use origin::{Loopback, Origins};
 use problem::Problem;
+pub(crate) use workers::Roster;
 
 /// The largest body of a request, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
 
 /// Lays out the routes.
-pub(crate) fn router(app: Arc<App>) -> Router {
-    let guarded = Router::new()
-        .route("/api/metrics", get(metrics::metrics))
-        .route("/api/metrics/activity-history", get(activity::history))
-        .route("/api/ingest", get(metrics::ingest))
-        .route("/api/events/stream", get(live::stream))
-        .route("/api/events/recent", get(live::recent))
-        .route_layer(from_fn_with_state(Arc::clone(&app), auth::guard));
-    Router::new()
+pub(crate) fn router(app: &Arc<App>) -> Router {
+    let mut api = api();
+    let routes = api.router(app);
+    let description = Bytes::from(api.description().to_string());
+    let routes = Router::new()
         .route("/", get(page::index))
         .route("/assets/{name}", get(page::asset))
-        .route("/api/session", post(auth::sign_in).delete(auth::sign_out))
-        .route("/health", get(health::health))
-        .route("/ready", get(health::ready))
-        .merge(guarded)
+        .route("/api/openapi.json", get(async move || json(description)))
+        .merge(routes)
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the methods that are allowed stand in the allow header")
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(from_fn_with_state(Arc::clone(&app), origin::guard))
+        .layer(map_response(problem::of_framework))
+        .layer(from_fn_with_state(Arc::clone(app), limits::rate))
+        .layer(from_fn_with_state(Arc::clone(app), origin::guard))
+        // Not event streams: a frame must not wait for others.
+        .layer(CompressionLayer::new())
         .layer(from_fn(headers::secure))
-        .layer(from_fn_with_state(Arc::clone(&app), count))
-        .with_state(app)
+        .layer(from_fn_with_state(Arc::clone(app), count))
+        .layer(from_fn(trace::request))
+        .with_state(Arc::clone(app));
+    Router::new().fallback_service(routes).layer(from_fn(origin::preflight))
 }
 
+/// Describes the API, as OpenAPI 3.1.
+pub(crate) fn description() -> serde_json::Value {
+    api().description()
+}
+
+/// Registers every route of the API. A family of routes has a `register` of its own, called here.
+fn api() -> Api {
+    let mut api = Api::new();
+    metrics::register(&mut api);
+    activity::register(&mut api);
+    live::register(&mut api);
+    workers::register(&mut api);
+    dead_letters::register(&mut api);
+    control::register(&mut api);
+    messages::register(&mut api);
+    stats::register(&mut api);
+    session::register(&mut api);
+    health::register(&mut api);
+    api
+}
 /// Counts every request, and those to `/api` for `apiRequestsPerMinute`.
 async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     app.events.request(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
@@ -70,6 +105,17 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 /// Answers with JSON that is already written.
 fn json(body: Bytes) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Answers with JSON.
+fn answer(body: &impl serde::Serialize) -> Result<Response, Problem> {
+    Ok(json(write(body)?))
+}
+
+/// Says that Redis did not do what it was asked; the log says why.
+fn refused(events: &Events, what: &'static str, error: &fred::error::Error) -> Problem {
+    events.redis_refused(what, error);
+    Problem::REDIS_AWAY
 }
 
 /// Writes JSON.

@@ -30,8 +30,13 @@ impl Answer {
     fn parse(head: &str, body: &[u8]) -> Self {
         let mut lines = head.lines();
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        let headers = lines.filter_map(|line| line.split_once(": ")).map(|(k, v)| (k.to_lowercase(), v.to_owned()));
-        Self { status, headers: headers.collect(), body: String::from_utf8(body.to_vec()).unwrap() }
+        let mut headers = HashMap::<String, String>::new();
+        for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+            let all = headers.entry(name.to_lowercase()).or_default();
+            *all = if all.is_empty() { value.to_owned() } else { format!("{all}, {value}") };
+        }
+        // Packed ones are no text; nobody looks into them.
+        Self { status, headers, body: String::from_utf8_lossy(body).into_owned() }
     }
 
     pub(super) fn header(&self, name: &str) -> &str {
@@ -40,6 +45,25 @@ impl Answer {
 
     pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// Checks that it is what the API's description says of a route.
+    pub(super) fn fits(&self, method: &str, route: &str) {
+        let api = crate::openapi();
+        let method = method.to_lowercase();
+        let operation = &api["paths"][route][&method];
+        let described = &operation["responses"];
+        let described = described.get(self.status.to_string()).unwrap_or(&described["default"]);
+        let kind = self.header("content-type").split(';').next().unwrap();
+        let Some(shape) = described["content"].get(kind).map(|content| content["schema"].clone()) else {
+            assert!(described["content"] == serde_json::json!({}) && self.body.is_empty(), "{method} {route}: {kind}");
+            return;
+        };
+        let mut shape = shape;
+        shape["components"] = api["components"].clone();
+        let body = if kind.ends_with("json") { self.json() } else { Value::String(self.body.clone()) };
+        let checked = jsonschema::validator_for(&shape).unwrap().validate(&body).map_err(|error| error.to_string());
+        assert_eq!(checked, Ok(()), "{method} {route}: {body}");
     }
 
     /// Checks that it is an error as all errors are, and returns its status.
@@ -57,31 +81,35 @@ pub(super) async fn get(address: SocketAddr, path: &str) -> Answer {
 }
 
 pub(super) async fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-    let mut socket = TcpStream::connect(address).await.unwrap();
-    send(&mut socket, method, path, headers).await;
-    answer(&mut socket).await
+    send(address, method, path, headers, "").await
 }
 
 /// Sends a body of JSON.
 pub(super) async fn tell(address: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
-    let mut socket = TcpStream::connect(address).await.unwrap();
-    let length = body.len().to_string();
-    send(&mut socket, method, path, &[("content-type", "application/json"), ("content-length", &length)]).await;
-    socket.write_all(body.as_bytes()).await.unwrap();
-    answer(&mut socket).await
+    send(address, method, path, &[], body).await
+}
+
+/// Asks as a program on the same machine does, for what is left to those.
+pub(super) async fn administrate(address: SocketAddr, method: &str, path: &str) -> Answer {
+    ask(address, method, path, &[("host", &address.to_string())]).await
 }
 
 impl Stream {
     pub(super) async fn open(address: SocketAddr) -> Self {
-        Self::open_with_buffer(address, 256 * 1024).await
+        Self::open_with(address, 256 * 1024, &[]).await
+    }
+
+    /// Opens one that saw an event last.
+    pub(super) async fn resume(address: SocketAddr, id: &str) -> Self {
+        Self::open_with(address, 256 * 1024, &[("last-event-id", id)]).await
     }
 
     /// Opens one whose kernel holds at most about `buffer` bytes that were not read.
-    pub(super) async fn open_with_buffer(address: SocketAddr, buffer: u32) -> Self {
+    pub(super) async fn open_with(address: SocketAddr, buffer: u32, headers: &[(&str, &str)]) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(buffer).unwrap();
         let mut socket = socket.connect(address).await.unwrap();
-        send(&mut socket, "GET", "/api/events/stream", &[]).await;
+        write_head(&mut socket, "GET", "/api/events/stream", headers).await;
         let mut bytes = Vec::new();
         loop {
             assert!(timeout(PATIENCE, socket.read_buf(&mut bytes)).await.unwrap().unwrap() > 0);
@@ -108,27 +136,42 @@ impl Stream {
 
     /// Reads on to the next frame of a kind, and returns its data.
     pub(super) async fn next(&mut self, kind: &str) -> Option<Value> {
+        self.next_with_id(kind).await.map(|(_, data)| data)
+    }
+
+    /// Reads on to the next frame of a kind, and returns its id, empty where it has none, and its data.
+    pub(super) async fn next_with_id(&mut self, kind: &str) -> Option<(String, Value)> {
         loop {
             let frame = self.frame().await?;
-            let Some(json) = frame.strip_prefix("data: ") else { continue };
+            let (id, data) = frame.split_once('\n').unwrap_or(("", &frame));
+            let Some(json) = data.strip_prefix("data: ") else { continue };
             let mut json: Value = serde_json::from_str(json).unwrap();
             if json["type"] == kind {
-                return Some(json["data"].take());
+                return Some((id.trim_start_matches("id: ").to_owned(), json["data"].take()));
             }
         }
     }
 }
 
-async fn answer(socket: &mut TcpStream) -> Answer {
+async fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let length = body.len().to_string();
+    let of_body = [("content-type", "application/json"), ("content-length", &length)];
+    let headers = if body.is_empty() { headers.to_vec() } else { [headers, &of_body].concat() };
+    write_head(&mut socket, method, path, &headers).await;
+    socket.write_all(body.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     timeout(PATIENCE, socket.read_to_end(&mut bytes)).await.unwrap().unwrap();
     let (head, body) = split(&bytes).unwrap();
     Answer::parse(head, body)
 }
 
-async fn send(socket: &mut TcpStream, method: &str, path: &str, headers: &[(&str, &str)]) {
+/// Calls the server `dash.test:8000`, unless a header says otherwise.
+async fn write_head(socket: &mut TcpStream, method: &str, path: &str, headers: &[(&str, &str)]) {
+    let host = headers.iter().any(|(name, _)| *name == "host");
+    let host = if host { "" } else { "host: dash.test:8000\r\n" };
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let request = format!("{method} {path} HTTP/1.0\r\nhost: dash.test:8000\r\n{headers}\r\n");
+    let request = format!("{method} {path} HTTP/1.0\r\n{host}{headers}\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use fred::clients::Client;
-use fred::interfaces::{HashesInterface, PubsubInterface};
+use fred::interfaces::{HashesInterface, KeysInterface, PubsubInterface};
 use serde_json::{Value, json};
 
-use super::client::{Stream, get};
+use super::client::{Stream, administrate, get};
 use super::{Dashboard, until};
 use crate::serve::Limits;
 
@@ -44,7 +44,7 @@ async fn a_client_that_reads_nothing_is_cut_while_another_gets_everything() {
     let dashboard = Dashboard::start_with(&redis.url(), &[], limits).await;
     let client = dashboard.redis().await;
     let mut fast = Stream::open(dashboard.address).await;
-    let mut slow = Stream::open_with_buffer(dashboard.address, 4096).await;
+    let mut slow = Stream::open_with(dashboard.address, 4096, &[]).await;
     publish_first(&dashboard, &client, &json!("first")).await;
     assert_eq!(fast.next("event").await.unwrap(), "first");
 
@@ -75,16 +75,67 @@ async fn a_client_that_reads_nothing_is_cut_while_another_gets_everything() {
 }
 
 #[tokio::test]
+async fn a_client_that_comes_back_gets_what_it_missed() {
+    let (dashboard, _redis, client) = Dashboard::with_redis(&[]).await;
+    publish_first(&dashboard, &client, &json!("first")).await;
+    let mut stream = Stream::open(dashboard.address).await;
+    let mut witness = Stream::open(dashboard.address).await;
+    let publish = async |event: &str| {
+        let _: i64 = client.publish(dashboard.keys().broadcast(), json!(event).to_string()).await.unwrap();
+    };
+    publish("a").await;
+    publish("b").await;
+    let (id, event) = stream.next_with_id("event").await.unwrap();
+    assert_eq!(event, "a");
+    drop(stream);
+    publish("c").await;
+    while witness.next("event").await.unwrap() != "c" {}
+
+    let mut back = Stream::resume(dashboard.address, &id).await;
+    assert_eq!([back.next("event").await.unwrap(), back.next("event").await.unwrap()], [json!("b"), json!("c")]);
+    // Of another process: the newest there are.
+    let mut stranger = Stream::resume(dashboard.address, "0-7").await;
+    let events = ["first", "a", "b", "c", "d"].map(Value::from);
+    publish("d").await;
+    for event in events {
+        assert_eq!(stranger.next("event").await.unwrap(), event);
+    }
+    assert_eq!(back.next("event").await.unwrap(), "d");
+}
+
+#[tokio::test]
+async fn a_new_process_knows_the_events_before_it() {
+    let redis = penstock_local::testing::TestRedis::start().await.unwrap();
+    let dashboard = Dashboard::start(&redis.url(), &[]).await;
+    let client = dashboard.redis().await;
+    // Newest first, as ingest keeps them.
+    let recent = json!([{"n": 2}, {"n": 1}]).to_string();
+    let () = client.set(dashboard.keys().recent_events(), recent, None, None, false).await.unwrap();
+    let next = Dashboard::start(&redis.url(), &[]).await;
+    next.until_seen().await;
+    let mut back = Stream::resume(next.address, "0-7").await;
+    assert_eq!(
+        [back.next("event").await.unwrap(), back.next("event").await.unwrap()],
+        [json!({"n": 1}), json!({"n": 2})]
+    );
+}
+
+#[tokio::test]
 async fn without_redis_nothing_is_made_up_and_it_comes_back_by_itself() {
     let (dashboard, mut redis, client) = Dashboard::with_redis(&[]).await;
     let mut stream = Stream::open(dashboard.address).await;
-    let away = "/api/metrics /api/ingest /api/events/recent /api/metrics/activity-history".split(' ');
+    let away = "/api/metrics /api/ingest /api/events/recent /api/metrics/activity-history /api/workers \
+                /api/redis/dead-letters /api/redis/dead-letters/1-0";
+    let away = away.split(' ');
     for _ in 0..2 {
         redis.stop().await.unwrap();
         until("the metrics are withdrawn", async || get(dashboard.address, "/api/metrics").await.status == 503).await;
         for path in away.clone() {
             let answer = get(dashboard.address, path).await;
             assert_eq!((answer.problem(), answer.header("retry-after")), (503, "2"), "{path}");
+        }
+        for path in ["/api/redis/dead-letters/replay", "/api/metrics/refresh", "/api/firehose/reconnect"] {
+            assert_eq!(administrate(dashboard.address, "POST", path).await.problem(), 503, "{path}");
         }
         let health = get(dashboard.address, "/health").await;
         let told = health.json();

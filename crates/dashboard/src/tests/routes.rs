@@ -123,10 +123,10 @@ async fn only_allowed_pages_may_ask() {
     for origin in ["http://localhost:3000", "http://dash.test:8000"] {
         let answer = from("GET", origin).await;
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, origin));
-        assert_eq!(answer.header("vary"), "origin");
+        assert!(answer.header("vary").contains("origin"));
         let preflight = from("OPTIONS", origin).await;
         assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (204, origin));
-        assert_eq!(preflight.header("access-control-allow-methods"), "GET, HEAD");
+        assert_eq!(preflight.header("access-control-allow-methods"), "GET,HEAD");
     }
     for method in ["GET", "OPTIONS"] {
         let answer = from(method, "http://evil.test").await;

@@ -18,7 +18,11 @@ async fn the_end_is_told_to_live_clients_and_waits_for_nobody_else() {
     stream.next("metrics").await.unwrap();
     let asked = Instant::now();
     dashboard.cancel.cancel();
-    while stream.frame().await.is_some() {}
+    let mut last = String::new();
+    while let Some(frame) = stream.frame().await {
+        last = frame;
+    }
+    assert!(last.starts_with("retry: "), "when to come back is told: {last}");
     assert_eq!(idle.read(&mut [0; 16]).await.unwrap_or(0), 0);
     dashboard.task.await.unwrap().unwrap();
     assert!(asked.elapsed() < Limits::default().drain, "{:?}", asked.elapsed());

@@ -4,7 +4,8 @@
 -- ARGV: token, lease ms, cursor expected, cursor new, event time, host whose source is to be set (or ''),
 --       field and value that keep the place on the host before (or ''), incarnation expected (or ''), incarnation to be
 --       set with the cursor (or ''), ID below which no entry may come (or ''), entries, dead letters,
---       then per entry: type, data, seq; per dead letter: data, seq, error, consumer
+--       then per entry: type, data, seq; per dead letter: data, seq, error, consumer; per entry that is traced: which one
+--       it is, from 1 and ascending, and its traceparent
 local holder = redis.call('GET', KEYS[1])
 if holder ~= ARGV[1] then
   return { 'lease', holder or '' }
@@ -55,8 +56,16 @@ for _ = 1, letters do
   dead_letter(KEYS[6], 'raw', ARGV[letter], ARGV[letter + 1], '', '1', ARGV[letter + 2], ARGV[letter + 3])
   letter = letter + 4
 end
-for _ = 1, entries do
-  last = redis.call('XADD', KEYS[3], '*', 'type', ARGV[at], 'data', ARGV[at + 1], 'seq', ARGV[at + 2])
+local trace = letter
+local traced = tonumber(ARGV[trace] or 0)
+for entry = 1, entries do
+  if entry == traced then
+    last = redis.call('XADD', KEYS[3], '*', 'type', ARGV[at], 'data', ARGV[at + 1], 'seq', ARGV[at + 2], 'traceparent', ARGV[trace + 1])
+    trace = trace + 2
+    traced = tonumber(ARGV[trace] or 0)
+  else
+    last = redis.call('XADD', KEYS[3], '*', 'type', ARGV[at], 'data', ARGV[at + 1], 'seq', ARGV[at + 2])
+  end
   if first == '' then
     first = last
   end
@@ -64,6 +73,7 @@ for _ = 1, entries do
 end
 if ARGV[4] ~= '' then
   redis.call('SET', KEYS[2], ARGV[4])
+  redis.call('HSET', KEYS[5], 'cursor', ARGV[4])
   if ARGV[5] ~= '' then
     redis.call('HSET', KEYS[5], 'eventTime', ARGV[5])
   end

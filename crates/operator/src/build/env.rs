@@ -24,6 +24,9 @@ fn ours(plan: &Plan, part: Part) -> Vec<EnvVar> {
         ours.extend(secret("REDIS_URL", spec.redis.url_secret.as_ref()));
     }
     ours.extend(secret("DATABASE_URL", spec.postgres.url_secret.as_ref()));
+    if part != Part::Migrate {
+        ours.extend(secret("PENSTOCK_TELEMETRY_OTLP_HEADERS", spec.telemetry.otlp.headers_secret.as_ref()));
+    }
     if part == Part::Worker {
         let field = ObjectFieldSelector { field_path: "metadata.name".to_owned(), api_version: None };
         let source = EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() };

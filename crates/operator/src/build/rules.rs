@@ -23,6 +23,9 @@ struct Alert {
 const CRITICAL: &str = "critical";
 const WARNING: &str = "warning";
 
+/// Where each alert has a page for whoever is on call.
+const RUNBOOKS: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/runbooks");
+
 /// Builds the alerts. A pipeline that is suspended has none: that nothing runs is what was asked for.
 pub(super) fn rule(plan: &Plan) -> Option<Child> {
     let monitor = &plan.spec.telemetry.prometheus_rule;
@@ -57,7 +60,11 @@ fn rendered(alert: &Alert, plan: &Plan) -> Value {
         "expr": alert.when,
         "for": alert.lasting,
         "labels": {"severity": alert.severity, "namespace": plan.namespace, "pipeline": plan.name},
-        "annotations": {"summary": alert.summary, "description": alert.action},
+        "annotations": {
+            "summary": alert.summary,
+            "description": alert.action,
+            "runbook_url": format!("{RUNBOOKS}/{}.md", alert.name),
+        },
     })
 }
 
@@ -79,12 +86,17 @@ fn of_ingest(plan: &Plan) -> Vec<Alert> {
         },
         Alert {
             name: "PenstockIngestLagging",
-            when: format!("max(penstock_ingest_lag_seconds{at} and penstock_ingest_lease_held{at} == 1) > 300"),
+            // On a quiet relay the newest event grows old by itself, so events must come. Half a second a second is catching up.
+            when: format!(
+                "max(penstock_ingest_lag_seconds{at} and penstock_ingest_lease_held{at} == 1) > 300 and \
+                 max(deriv(penstock_ingest_lag_seconds{at}[10m]) and penstock_ingest_lease_held{at} == 1) > -0.5 and \
+                 sum(rate(penstock_ingest_events_total{at}[5m])) > 0"
+            ),
             lasting: "10m",
             severity: WARNING,
             summary: format!("{name}: the newest event in the stream is {{{{ $value | humanizeDuration }}}} old."),
-            action: "After an outage this falls by itself. Where it grows, ingest lacks CPU or Redis is slow: see \
-                     penstock_ingest_publish_duration_seconds and ingest.pod.resources. On a quiet relay it says nothing.",
+            action: "It does not fall by itself: ingest lacks CPU or Redis is slow. See \
+                     penstock_ingest_publish_duration_seconds and ingest.pod.resources.",
         },
         Alert {
             name: "PenstockStreamFull",
@@ -98,7 +110,7 @@ fn of_ingest(plan: &Plan) -> Vec<Alert> {
         },
         Alert {
             name: "PenstockDataLoss",
-            when: format!("sum(increase(penstock_ingest_data_loss_total{at}[1h])) > 0"),
+            when: counted("sum", "penstock_ingest_data_loss_total", &at),
             lasting: "0m",
             severity: CRITICAL,
             summary: format!("{name}: the relay no longer had events that were never read."),
@@ -107,13 +119,13 @@ fn of_ingest(plan: &Plan) -> Vec<Alert> {
         },
         Alert {
             name: "PenstockGap",
-            when: format!("sum(increase(penstock_ingest_gaps_total{at}[1h])) > 0"),
+            when: counted("sum", "penstock_ingest_gaps_total", &at),
             lasting: "0m",
             severity: WARNING,
             summary: format!("{name}: numbers are missing where reading resumed."),
             action: "Often they were never used. Only together with PenstockDataLoss are events missing.",
         },
-        dead_letters(name, "PenstockIngestDeadLetters", &at),
+        dead_letters(name, &at),
     ]
 }
 
@@ -123,7 +135,21 @@ fn of_workers(plan: &Plan) -> Vec<Alert> {
     let lag = format!("max(penstock_worker_group_lag{at})");
     // A tenth of the stream is far from full, and far from what a healthy fleet leaves.
     let much = plan.settings.redis.max_stream_len / 10;
+    let refused = at.replace('}', ",reason!~\"deadlock|serialization failure|race\"}");
+    let ingest = pods(plan, Part::Ingest);
     vec![
+        Alert {
+            name: "PenstockWorkersAbsent",
+            // Scaled to zero the stream is next to empty.
+            when: format!(
+                "max(penstock_ingest_stream_length{ingest}) > 1000 unless on () group(penstock_worker_entries_in_flight{at})"
+            ),
+            lasting: "5m",
+            severity: CRITICAL,
+            summary: format!("{name}: no worker answers, and {{{{ $value | humanize }}}} entries wait."),
+            action: "Nothing is lost: the stream holds them until it is full, and then the relay does. See the pods of the workers and \
+                     the condition WorkersAvailable.",
+        },
         Alert {
             name: "PenstockBacklogGrowing",
             when: format!("{lag} > {much} and max(deriv(penstock_worker_group_lag{at}[15m])) > 0"),
@@ -137,7 +163,8 @@ fn of_workers(plan: &Plan) -> Vec<Alert> {
         Alert {
             name: "PenstockStalled",
             when: format!(
-                "({lag} + max(penstock_worker_group_pending{at})) > 0 and sum(rate(penstock_worker_entries_acked_total{at}[5m])) == 0"
+                "({lag} > 0 or max(penstock_worker_group_pending{at}) > 0) and \
+                 sum(rate(penstock_worker_entries_acked_total{at}[5m])) == 0"
             ),
             lasting: "5m",
             severity: CRITICAL,
@@ -147,36 +174,45 @@ fn of_workers(plan: &Plan) -> Vec<Alert> {
         },
         Alert {
             name: "PenstockDatabaseRefusing",
-            when: format!("sum by (reason) (increase(penstock_worker_retries_total{at}[10m])) > 10"),
+            // Transactions that only met another one are tried again at once, and are nothing.
+            when: format!("sum by (reason) (increase(penstock_worker_retries_total{refused}[10m])) > 10"),
             lasting: "5m",
             severity: WARNING,
             summary: format!("{name}: transactions are tried again ({{{{ $labels.reason }}}})."),
-            action: "The workers' log names what PostgreSQL said. Deadlocks now and then are nothing; a full disk, a read-only server or \
-                     too many connections want mending.",
+            action: "The workers' log names what PostgreSQL said: a full disk, a read-only server or too many connections want mending.",
         },
         Alert {
             name: "PenstockEntriesDeleted",
-            when: format!("sum(increase(penstock_worker_entries_deleted_total{at}[1h])) > 0"),
+            when: counted("sum", "penstock_worker_entries_deleted_total", &at),
             lasting: "0m",
             severity: CRITICAL,
             summary: format!("{name}: entries were gone from the stream before they were written."),
             action: "Something else trims or deletes from the stream: find it (a producer with MAXLEN, an XDEL). Backfill the repos \
                      concerned.",
         },
-        dead_letters(name, "PenstockWorkerDeadLetters", &at),
+        dead_letters(name, &at),
     ]
 }
 
-fn dead_letters(pipeline: &str, name: &'static str, at: &str) -> Alert {
+fn dead_letters(pipeline: &str, at: &str) -> Alert {
     Alert {
-        name,
-        when: format!("sum by (source) (increase(penstock_dead_letters_total{at}[1h])) > 0"),
+        name: "PenstockDeadLetters",
+        when: counted("sum by (source)", "penstock_dead_letters_total", at),
         lasting: "0m",
         severity: WARNING,
         summary: format!("{pipeline}: {{{{ $value | humanize }}}} entries were set aside ({{{{ $labels.source }}}})."),
         action: "The dashboard lists them with the error of each; XRANGE firehose:dead-letters - + shows the same. Replay them once the \
                  cause is mended, or purge them.",
     }
+}
+
+/// Asks whether a counter moved within the hour. One may be born at 1, because its process counted before the first scrape, and
+/// `increase` does not see that: so a series that was not there an hour ago counts with all it has.
+fn counted(sum: &str, counter: &str, at: &str) -> String {
+    format!(
+        "{sum} (increase({counter}{at}[1h])) > 0 or \
+         {sum} ({counter}{at} unless last_over_time({counter}{at}[1h] offset 1h)) > 0"
+    )
 }
 
 /// Selects a part's pods by their names, which every way of scraping in Kubernetes keeps.

@@ -196,6 +196,7 @@ fn a_changed_secret_rolls_the_parts_that_read_it() {
     for (secret, text, rolled) in [
         (written.spec.redis.url_secret.as_ref(), "redis://other", ["-ingest", "-worker", "-dashboard"].as_slice()),
         (auth.admin_token_secret.as_ref(), "other", &["-dashboard"]),
+        (written.spec.telemetry.otlp.headers_secret.as_ref(), "key=other", &["-ingest", "-worker", "-dashboard"]),
     ] {
         let mut seen = seen(&written);
         seen.secrets.insert(secret.unwrap(), text);

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use access::{Auth, HttpRoute, Ingress, NetworkPolicy, ParentRef, Service, ServiceType};
 pub use parts::{Autoscaling, AutoscalingMode, Dashboard, Ingest, MessageBuffer, Workers};
 pub use pod::{Free, Image, Pod, PullPolicy};
-pub use settings::{LogFormat, Monitor, Telemetry};
+pub use settings::{LogFormat, Monitor, Otlp, OtlpProtocol, Telemetry};
 pub use sources::{Postgres, Redis, Relay, SecretKey, Start};
 pub use status::{
     Backlog, Condition, ConditionStatus, IngestStatus, MigrationStatus, Phase, PipelineStatus, WorkersStatus,

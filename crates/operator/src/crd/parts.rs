@@ -128,8 +128,7 @@ pub struct Dashboard {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MessageBuffer {
-    /// Whether the workers write the messages of `POST /messages`. Workers of this version do not yet, and the condition Ready says so.
-    /// Default: false.
+    /// Whether the dashboard takes the messages of `POST /messages` and the workers write them. Default: false.
     pub enabled: bool,
     /// The most messages of one batch, 1 to 10000. Default: 50.
     #[schemars(range(min = 1, max = 10_000))]

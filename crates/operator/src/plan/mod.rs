@@ -125,7 +125,10 @@ impl Plan {
             return Err(PlanError::Image);
         }
         let times = check::fields(spec)?;
-        secrets::present(pipeline, &seen.secrets)?;
+        // Nothing that is suspended runs, and so nothing reads them.
+        if !spec.suspend {
+            secrets::present(pipeline, &seen.secrets)?;
+        }
         let file = File::new(spec, &namespace, &name)?;
         let settings = file.load(spec, &seen.secrets)?;
         let parts = Part::enabled(spec)
@@ -232,11 +235,6 @@ fn left_out(spec: &FirehosePipelineSpec, api: Apis, recommends: bool) -> Vec<Lef
             spec.telemetry.prometheus_rule.enabled && !api.prometheus_rule,
             "telemetry.prometheusRule",
             "the cluster has no PrometheusRule: install the Prometheus operator, or give Prometheus the rules itself",
-        ),
-        (
-            spec.message_buffer.enabled,
-            "messageBuffer.enabled",
-            "the workers of this version do not write messages yet: leave messages to the system that writes them now",
         ),
     ];
     wanted.into_iter().filter(|(missing, ..)| *missing).map(|(_, field, why)| LeftOut { field, why }).collect()

@@ -91,11 +91,13 @@ fn of(part: Part, spec: &FirehosePipelineSpec) -> Vec<Reference> {
     let tokens = required("dashboard.auth.readTokenSecret", auth.read_token_secret.as_ref())
         .chain(required("dashboard.auth.adminTokenSecret", auth.admin_token_secret.as_ref()))
         .filter(|_| part == Part::Dashboard);
+    let headers = required("telemetry.otlp.headersSecret", spec.telemetry.otlp.headers_secret.as_ref())
+        .filter(|_| part != Part::Migrate);
     let variables = part.pod(spec).extra_env.iter().filter_map(|variable| {
         let (secret, optional) = of_variable(variable)?;
         Some(Reference { field: format!("{}.extraEnv {}", part.pod_field(), variable.name), secret, optional })
     });
-    redis.chain(postgres).chain(tokens).chain(variables).collect()
+    redis.chain(postgres).chain(tokens).chain(headers).chain(variables).collect()
 }
 
 fn required(field: &str, secret: Option<&SecretKey>) -> impl Iterator<Item = Reference> {

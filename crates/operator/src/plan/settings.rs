@@ -8,14 +8,23 @@ use serde_json::{Map, Value, json};
 use super::error::{BadField, PlanError};
 use super::part::Part;
 use super::secrets::{Secrets, of_variable};
-use crate::crd::{FirehosePipelineSpec, LogFormat, Start};
+use crate::crd::{FirehosePipelineSpec, LogFormat, OtlpProtocol, Start, Telemetry};
 use crate::hash::hash;
 
-/// What carries an address out of a Secret: variable, setting and field.
-const ADDRESSES: [(&str, &str); 2] = [("REDIS_URL", "redis.urlSecret"), ("DATABASE_URL", "postgres.urlSecret")];
+/// What carries an address, or headers, out of a Secret: variable and field.
+const ADDRESSES: [(&str, &str); 3] = [
+    ("REDIS_URL", "redis.urlSecret"),
+    ("DATABASE_URL", "postgres.urlSecret"),
+    ("PENSTOCK_TELEMETRY_OTLP_HEADERS", "telemetry.otlp.headersSecret"),
+];
 
 /// Settings that are called otherwise in the resource.
-const FIELDS: [(&str, &str); 2] = [("redis.maxStreamLen", "redis.maxStreamLength"), ("worker.", "workers.")];
+const FIELDS: [(&str, &str); 4] = [
+    ("redis.maxStreamLen", "redis.maxStreamLength"),
+    ("worker.", "workers."),
+    ("telemetry.otlpEndpoint", "telemetry.otlp.endpoint"),
+    ("telemetry.sampleRatio", "telemetry.otlp.sampleOneIn"),
+];
 
 /// The settings file of a pipeline.
 pub(super) struct File {
@@ -34,10 +43,6 @@ impl File {
         let start = match relay.start {
             Start::Live => "live",
             Start::Oldest => "oldest",
-        };
-        let format = match telemetry.log_format {
-            LogFormat::Json => "json",
-            LogFormat::Pretty => "pretty",
         };
         let sections = [
             ("relay", json!({"urls": relay.urls, "start": start, "dataTimeout": relay.data_timeout})),
@@ -64,7 +69,7 @@ impl File {
                 }),
             ),
             ("dashboard", json!({"allowedOrigins": dashboard.allowed_origins})),
-            ("telemetry", json!({"logLevel": telemetry.log_level, "logFormat": format})),
+            ("telemetry", self::telemetry(telemetry, namespace, name)),
             ("pipeline", json!({"name": format!("{namespace}/{name}")})),
         ];
         let sections: Map<String, Value> =
@@ -140,9 +145,36 @@ impl File {
     }
 }
 
+/// The section on logs and traces; of the collector only where there is one.
+fn telemetry(telemetry: &Telemetry, namespace: &str, name: &str) -> Value {
+    let format = match telemetry.log_format {
+        LogFormat::Json => "json",
+        LogFormat::Pretty => "pretty",
+    };
+    let mut section = json!({"logLevel": telemetry.log_level, "logFormat": format});
+    let otlp = &telemetry.otlp;
+    if let (Some(endpoint), Value::Object(section)) = (&otlp.endpoint, &mut section) {
+        let protocol = match otlp.protocol {
+            OtlpProtocol::Grpc => "grpc",
+            OtlpProtocol::HttpProtobuf => "http/protobuf",
+        };
+        let whose = format!("k8s.namespace.name={namespace},penstock.pipeline={name}");
+        let collector = [
+            ("otlpEndpoint", json!(endpoint)),
+            ("otlpProtocol", json!(protocol)),
+            ("otlpMetrics", json!(otlp.metrics)),
+            ("sampleRatio", json!(format!("1/{}", otlp.sample_one_in))),
+            ("resourceAttributes", json!(whose)),
+        ];
+        section.extend(collector.map(|(name, value)| (name.to_owned(), value)));
+    }
+    section
+}
+
 /// The variables that carry addresses out of Secrets.
 fn addresses(spec: &FirehosePipelineSpec, secrets: &Secrets) -> BTreeMap<String, String> {
-    let secret = [spec.redis.url_secret.as_ref(), spec.postgres.url_secret.as_ref()];
+    let headers = spec.telemetry.otlp.headers_secret.as_ref();
+    let secret = [spec.redis.url_secret.as_ref(), spec.postgres.url_secret.as_ref(), headers];
     ADDRESSES
         .iter()
         .zip(secret)

@@ -97,6 +97,7 @@ fn what_an_older_schema_let_through_is_refused() {
         ("workers.autoscaling.stabilizationWindow", json!("2d")),
         ("messageBuffer.batchDelay", json!("2h")),
         ("telemetry.serviceMonitor.interval", json!("2h")),
+        ("telemetry.otlp.endpoint", json!("collector:4317")),
         ("relay.urls", json!(["wss://a/x,wss://b"])),
         ("workers.pod.extraVolumes", json!([{"name": "settings", "emptyDir": {}}])),
         ("dashboard.pod.extraVolumeMounts", json!([{"name": "x", "mountPath": "/etc/penstock/"}])),
@@ -104,6 +105,8 @@ fn what_an_older_schema_let_through_is_refused() {
         let error = refused(&[(field, value)]);
         assert!(error.contains(&format!("{field}: ")), "{field}: {error}");
     }
+    let none = [("telemetry.otlp.endpoint", json!("http://collector")), ("telemetry.otlp.sampleOneIn", json!(0))];
+    assert!(refused(&none).contains("telemetry.otlp.sampleOneIn: "));
 }
 
 #[test]
@@ -133,12 +136,11 @@ fn what_the_cluster_cannot_do_is_left_out_and_told() {
             "workers.autoscaling.mode",
             "dashboard.httpRoute",
             "telemetry.serviceMonitor",
-            "telemetry.prometheusRule",
-            "messageBuffer.enabled"
+            "telemetry.prometheusRule"
         ]
     );
     let fields: Vec<&str> = planned(FULL, &[]).unwrap().left_out.iter().map(|left| left.field).collect();
-    assert_eq!(fields, ["messageBuffer.enabled"]);
+    assert_eq!(fields, [""; 0]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::api::ApiResource;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::build;
 use crate::context::Context;
@@ -39,15 +39,22 @@ pub(super) fn has(apis: Apis, resource: &ApiResource) -> bool {
     }
 }
 
-/// Asks the cluster once, within the time of one look.
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Asks the cluster once.
 pub(crate) async fn ask(context: &Context) -> bool {
-    match discover(&context.client).await {
-        Ok(apis) => {
+    match timeout(PATIENCE, discover(&context.client)).await {
+        Ok(Ok(apis)) => {
             context.apis.send_if_modified(|known| std::mem::replace(known, apis) != apis);
             true
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             context.telemetry.watch_failed("kinds of the cluster", &error);
+            false
+        }
+        Err(slow) => {
+            context.telemetry.watch_failed("kinds of the cluster", &slow);
             false
         }
     }
@@ -55,7 +62,8 @@ pub(crate) async fn ask(context: &Context) -> bool {
 
 /// Asks the cluster again and again.
 pub(crate) async fn keep_asking(context: Arc<Context>) {
-    let mut pause = EVERY;
+    // The first question may have failed.
+    let mut pause = SOON;
     loop {
         sleep(pause).await;
         pause = if ask(&context).await { EVERY } else { SOON };

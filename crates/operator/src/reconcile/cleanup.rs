@@ -72,22 +72,21 @@ pub(super) enum CleanupError {
 /// What was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Removed {
+    /// Whether this pipeline holds the prefix; where it does not, nothing is removed.
+    pub(super) ours: bool,
     /// How many keys.
     pub(super) keys: usize,
     /// Whether the stream stays because others read it.
     pub(super) stream_kept: bool,
 }
 
-/// Removes everything of a pipeline. Where another one holds the prefix nothing is removed.
+/// Removes everything of a pipeline that holds its prefix. Where another one does, or nobody, nothing is removed: without a worker of
+/// ours that claimed it, what stands there may be another system's.
 pub(super) async fn remove(target: &Target) -> Result<Removed, CleanupError> {
     with_client(target, async |client| {
         let keys = &target.settings.keys;
         let claim: Option<String> = client.get(keys.pipeline()).await?;
-        if let Some(holder) = &claim
-            && !is_ours(holder, target)
-        {
-            return Ok(Removed::default());
-        }
+        let Some(claim) = claim.filter(|claim| is_ours(claim, target)) else { return Ok(Removed::default()) };
         let counted: Vec<String> = client.hkeys(keys.counts_published()).await?;
         let answer: Value = client.eval(REMOVE_GROUP, keys.stream(), keys.group()).await?;
         let mut answer = answer.into_array().into_iter();
@@ -102,7 +101,10 @@ pub(super) async fn remove(target: &Target) -> Result<Removed, CleanupError> {
             let gone: u64 = client.unlink(some.to_vec()).await?;
             removed += usize::try_from(gone).unwrap_or(usize::MAX);
         }
-        Ok(Removed { keys: removed, stream_kept })
+        // Last: a try that is cut off before knows the next time whose all this was.
+        let gone: u64 = client.eval(REMOVE_CLAIM, keys.pipeline(), claim).await?;
+        removed += usize::try_from(gone).unwrap_or(usize::MAX);
+        Ok(Removed { ours: true, keys: removed, stream_kept })
     })
     .await
 }
@@ -134,12 +136,18 @@ fn is_ours(claim: &str, target: &Target) -> bool {
     serde_json::from_str::<Claim>(claim).is_ok_and(|claim| claim.pipeline == target.settings.pipeline.name)
 }
 
-/// Lists every key that a pipeline may have, but for the stream.
+/// Lists every key that a pipeline may have, but for the stream and the claim.
 fn names(keys: &Keys, workers: &BTreeSet<String>, minute: u64) -> Vec<String> {
-    let fixed = keys.all().into_iter().filter(|(what, _)| !matches!(*what, "stream" | "group")).map(|(_, key)| key);
+    let claim = keys.pipeline();
+    let fixed = keys.all().into_iter().filter(|(what, key)| !matches!(*what, "stream" | "group") && *key != claim);
+    let fixed = fixed.map(|(_, key)| key);
     let activity = (minute.saturating_sub(ACTIVITY_MINUTES)..=minute + 1).map(|minute| keys.activity(minute));
     let of_workers = workers.iter().flat_map(|worker| {
-        [keys.consumer_alive(worker), keys.messages_taken(worker), keys.messages_taken_alive(worker)]
+        [
+            keys.consumer_alive(worker),
+            keys.consumer_applied(worker),
+            keys.messages_taken(worker), keys.messages_taken_alive(worker),
+        ]
     });
     fixed.chain(activity).chain(of_workers).collect()
 }
@@ -153,13 +161,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_of_the_pipeline_is_named_and_the_stream_is_not() {
+    fn every_key_of_the_pipeline_is_named_but_for_the_stream_and_the_claim() {
         let keys = Keys::default();
         let names = names(&keys, &BTreeSet::from(["w-0".to_owned()]), 29_000_000);
-        for key in [keys.cursor().to_owned(), keys.pipeline(), keys.dead_letters(), keys.messages_taken("w-0")] {
+        for key in [keys.cursor().to_owned(), keys.dead_letters(), keys.consumer_applied("w-0"), keys.messages_taken("w-0")] {
             assert!(names.contains(&key), "{key}");
         }
         assert!(names.contains(&keys.activity(29_000_000)) && names.contains(&keys.activity(29_000_000 - 1_500)));
-        assert!(!names.contains(&keys.stream().to_owned()) && !names.contains(&keys.group().to_owned()));
+        for kept in [keys.stream().to_owned(), keys.group().to_owned(), keys.pipeline()] {
+            assert!(!names.contains(&kept), "{kept}");
+        }
     }
 }

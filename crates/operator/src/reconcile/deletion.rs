@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, ResourceExt};
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::context::{Context, resource};
 use crate::crd::{DeletionPolicy, FirehosePipeline};
 use crate::error::chain;
-use crate::pipelines::Pipeline;
+use crate::pipelines::{Name, Pipeline};
 use crate::scaling::Target;
 
 use super::apply::{self, ApplyError};
@@ -29,14 +29,13 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Sets or takes away the finalizer, as the policy says. One that is being deleted gets none any more.
 pub(super) async fn keep_finalizer(
     context: &Context,
-    pipeline: &Pipeline,
     object: &FirehosePipeline,
 ) -> Result<(), ReconcileError> {
     let wanted = object.spec.deletion_policy == DeletionPolicy::Delete;
     if object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) == wanted {
         return Ok(());
     }
-    set_finalizer(context, pipeline, object, wanted).await
+    set_finalizer(context, &object.metadata, wanted).await
 }
 
 /// Carries out a deletion as far as it has come; where there is nothing to wait for, nothing is done.
@@ -49,12 +48,15 @@ pub(super) async fn carry_out(
     if !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         return Ok(Action::await_change());
     }
-    let since = object.metadata.deletion_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0);
-    let elapsed = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
-    let left = context.settings.operator.deletion_deadline.saturating_sub(elapsed);
+    // The resource may have been told to retain before anybody could take the finalizer away.
+    if object.spec.deletion_policy != DeletionPolicy::Delete {
+        set_finalizer(context, &object.metadata, false).await?;
+        return Ok(Action::await_change());
+    }
+    let left = left(context, &object.metadata);
     let why = match progress(context, pipeline, target, left).await {
         Ok(None) => {
-            set_finalizer(context, pipeline, object, false).await?;
+            set_finalizer(context, &object.metadata, false).await?;
             return Ok(Action::await_change());
         }
         Ok(Some(why)) => why,
@@ -65,6 +67,32 @@ pub(super) async fn carry_out(
         return Ok(Action::await_change());
     }
     Ok(Action::requeue(AGAIN.min(left)))
+}
+
+/// Lets a resource go at its deadline that cannot be read, and so says neither what is to be removed nor where.
+pub(super) async fn let_go(context: &Context, metadata: &ObjectMeta) -> Result<Action, ReconcileError> {
+    let ours = metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+    if metadata.deletion_timestamp.is_none() || !ours {
+        return Ok(Action::await_change());
+    }
+    let left = left(context, metadata);
+    if !left.is_zero() {
+        return Ok(Action::requeue(left));
+    }
+    let name = Name {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+    };
+    context.telemetry.gave_up(&name, "the resource cannot be read");
+    set_finalizer(context, metadata, false).await?;
+    Ok(Action::await_change())
+}
+
+/// Returns how long a deletion may go on.
+fn left(context: &Context, metadata: &ObjectMeta) -> Duration {
+    let since = metadata.deletion_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0);
+    let elapsed = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
+    context.settings.operator.deletion_deadline.saturating_sub(elapsed)
 }
 
 /// Releases the claim of a pipeline that is gone, if it still is this one's, for as long as a deletion may take.
@@ -114,6 +142,10 @@ async fn progress(
     let patience = left.clamp(Duration::from_secs(3), Duration::from_secs(20));
     let removed = timeout(patience, cleanup::remove(target)).await.unwrap_or(Err(cleanup::CleanupError::Slow))?;
     context.telemetry.cleaned(&pipeline.name, removed.keys, removed.stream_kept);
+    if !removed.ours {
+        let note = "No worker of this pipeline holds the prefix in Redis, so nothing was removed there";
+        tell(context, pipeline, EventType::Normal, "RedisKept", note).await;
+    }
     if removed.stream_kept {
         let note = "Other groups read the stream, so it stays; everything else of this pipeline is gone from Redis";
         tell(context, pipeline, EventType::Normal, "StreamKept", note).await;
@@ -130,7 +162,7 @@ async fn give_up(
     context.telemetry.gave_up(&pipeline.name, why);
     let note = format!("Let go at the deadline of a deletion, and keys may be left in Redis: {why}");
     tell(context, pipeline, EventType::Warning, "RedisNotCleaned", &note).await;
-    set_finalizer(context, pipeline, object, false).await
+    set_finalizer(context, &object.metadata, false).await
 }
 
 async fn tell(context: &Context, pipeline: &Pipeline, type_: EventType, reason: &str, note: &str) {
@@ -140,21 +172,19 @@ async fn tell(context: &Context, pipeline: &Pipeline, type_: EventType, reason: 
 }
 
 /// Writes the finalizers, those of others kept, unless somebody wrote the resource meanwhile.
-async fn set_finalizer(
-    context: &Context,
-    pipeline: &Pipeline,
-    object: &FirehosePipeline,
-    wanted: bool,
-) -> Result<(), ReconcileError> {
-    let mut finalizers: Vec<&str> =
-        object.finalizers().iter().map(String::as_str).filter(|finalizer| *finalizer != FINALIZER).collect();
+async fn set_finalizer(context: &Context, metadata: &ObjectMeta, wanted: bool) -> Result<(), ReconcileError> {
+    let finalizers = metadata.finalizers.iter().flatten().map(String::as_str);
+    let mut finalizers: Vec<&str> = finalizers.filter(|finalizer| *finalizer != FINALIZER).collect();
     if wanted {
         finalizers.push(FINALIZER);
     }
-    let name = &pipeline.name;
-    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &name.namespace, &resource());
-    let patch = json!({ "metadata": { "resourceVersion": object.resource_version(), "uid": pipeline.uid, "finalizers": finalizers } });
-    match api.patch(&name.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+    let (namespace, name) =
+        (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &resource());
+    let patch = json!({
+        "metadata": { "resourceVersion": metadata.resource_version, "uid": metadata.uid, "finalizers": finalizers }
+    });
+    match api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
         Ok(_) => Ok(()),
         Err(error) if apply::code(&error) == 404 => Ok(()),
         Err(source) => Err(ReconcileError::Finalizer(Box::new(source))),

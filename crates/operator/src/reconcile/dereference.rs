@@ -27,7 +27,7 @@ pub(super) async fn dereference(
         api: *context.apis.borrow(),
         secrets,
         recommendation_url: settings.recommendation_url.clone(),
-        workers_exist: context.index.rollout(&pipeline.name, Part::Worker).is_some(),
+        workers_exist: context.index.rollout(pipeline, Part::Worker).is_some(),
     })
 }
 

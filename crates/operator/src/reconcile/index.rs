@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{ApiResource, ObjectMeta};
@@ -11,7 +12,7 @@ use penstock_autoscale::Fleet;
 
 use crate::build::names;
 use crate::crd::GROUP;
-use crate::pipelines::Name;
+use crate::pipelines::{Name, Pipeline};
 use crate::plan::Part;
 use crate::status::Facts;
 
@@ -54,6 +55,8 @@ pub(crate) struct Rollout {
     pub(crate) available: i32,
     /// Whether a change of the pods has not come to its end.
     pub(crate) rolling: bool,
+    /// Whether it makes no progress any more: new pods do not become ready.
+    pub(crate) stuck: bool,
 }
 
 /// How a Job ended, if it did.
@@ -61,7 +64,7 @@ pub(crate) struct Rollout {
 pub(crate) enum JobEnd {
     Running,
     Complete,
-    Failed,
+    Failed { since: Timestamp },
 }
 
 /// Everything that was seen.
@@ -128,6 +131,9 @@ impl Rollout {
         let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         let status = deployment.status.clone().unwrap_or_default();
         let replicas = status.replicas.unwrap_or(0);
+        let stuck = status.conditions.iter().flatten().any(|condition| {
+            condition.type_ == "Progressing" && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
+        });
         let behind =
             status.observed_generation.zip(deployment.metadata.generation).is_some_and(|(seen, now)| seen < now);
         Self {
@@ -135,7 +141,9 @@ impl Rollout {
             replicas,
             ready: status.ready_replicas.unwrap_or(0),
             available: status.available_replicas.unwrap_or(0),
-            rolling: behind || status.updated_replicas.unwrap_or(0) < replicas,
+            // What is stuck is not on its way: those that are ready go on with what comes.
+            rolling: behind || (!stuck && status.updated_replicas.unwrap_or(0) < replicas),
+            stuck: stuck && !behind,
         }
     }
 
@@ -151,11 +159,11 @@ impl Rollout {
 impl JobEnd {
     pub(crate) fn of(job: &Job) -> Self {
         let conditions = || job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        let is = |kind: &str| conditions().any(|condition| condition.type_ == kind && condition.status == "True");
-        if is("Complete") {
+        let is = |kind: &str| conditions().find(|condition| condition.type_ == kind && condition.status == "True");
+        if is("Complete").is_some() {
             Self::Complete
-        } else if is("Failed") {
-            Self::Failed
+        } else if let Some(failed) = is("Failed") {
+            Self::Failed { since: failed.last_transition_time.as_ref().map_or_else(Timestamp::now, |time| time.0) }
         } else {
             Self::Running
         }
@@ -241,10 +249,17 @@ impl Index {
         of.map(|(key, owned)| (key.clone(), owned.clone())).collect()
     }
 
-    /// Returns how far a part's Deployment is.
-    pub(crate) fn rollout(&self, pipeline: &Name, part: Part) -> Option<Rollout> {
-        let place = Name { namespace: pipeline.namespace.clone(), name: names::part(&pipeline.name, part) };
-        self.seen().rollouts.get(&place).cloned()
+    /// Returns how far a part's Deployment is; somebody else's of that name is none.
+    pub(crate) fn rollout(&self, pipeline: &Pipeline, part: Part) -> Option<Rollout> {
+        let key = ObjectKey {
+            group: "apps".to_owned(),
+            kind: "Deployment".to_owned(),
+            namespace: pipeline.name.namespace.clone(),
+            name: names::part(&pipeline.name.name, part),
+        };
+        let seen = self.seen();
+        seen.owned.get(&key).filter(|owned| owned.is_of(&pipeline.uid))?;
+        seen.rollouts.get(&key.place()).cloned()
     }
 
     /// Notes a number of workers that was just written, before the watch tells it.
@@ -259,7 +274,7 @@ impl Index {
     }
 
     /// Puts how far the Deployments are into the facts.
-    pub(crate) fn refresh(&self, pipeline: &Name, facts: &mut Facts) {
+    pub(crate) fn refresh(&self, pipeline: &Pipeline, facts: &mut Facts) {
         facts.ingest.rollout = self.rollout(pipeline, Part::Ingest);
         facts.workers.rollout = self.rollout(pipeline, Part::Worker);
         facts.dashboard.rollout = self.rollout(pipeline, Part::Dashboard);
@@ -371,7 +386,9 @@ mod tests {
             |conditions| -> Job { serde_json::from_value(json!({"status": {"conditions": conditions}})).unwrap() };
         assert_eq!(JobEnd::of(&Job::default()), JobEnd::Running);
         assert_eq!(JobEnd::of(&job(json!([{"type": "Complete", "status": "True"}]))), JobEnd::Complete);
-        assert_eq!(JobEnd::of(&job(json!([{"type": "Failed", "status": "True"}]))), JobEnd::Failed);
+        let since: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        let failed = json!([{"type": "Failed", "status": "True", "lastTransitionTime": "2026-01-02T03:04:05Z"}]);
+        assert_eq!(JobEnd::of(&job(failed)), JobEnd::Failed { since });
         assert_eq!(JobEnd::of(&job(json!([{"type": "Failed", "status": "False"}]))), JobEnd::Running);
     }
 
@@ -387,5 +404,10 @@ mod tests {
         let done = of(json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 1}));
         assert_eq!(done.fleet(), Fleet { desired: 2, ready: 1, rolling: false });
         assert!(!of(json!({})).rolling, "nobody has looked at it yet");
+        let late = json!([{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]);
+        let stuck = of(json!({"observedGeneration": 3, "replicas": 3, "updatedReplicas": 1, "conditions": late}));
+        assert!(stuck.stuck && !stuck.rolling);
+        let mended = of(json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 1, "conditions": late}));
+        assert!(mended.rolling && !mended.stuck, "that was of the version before");
     }
 }

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt, StreamExt, stream};
+use jiff::Timestamp;
 use kube::Resource;
+use kube::api::DeleteParams;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::{applier, reflector};
 use penstock_core::backoff::Backoff;
@@ -25,6 +27,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument, info_span};
 
 use crate::build::{self, Child, Stage, labels};
 use crate::context::Context;
@@ -53,6 +57,12 @@ const RESYNC: Duration = Duration::from_secs(600);
 /// How soon something is tried again that nothing tells of: an API that may be installed, a name that may become free.
 const RETRY: Duration = Duration::from_secs(30);
 
+/// How long one pipeline may take. A request has no end of its own where an API server died without a word.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// After how long a migration that failed is tried again: the database may have been away.
+const MIGRATE_AGAIN: Duration = Duration::from_secs(600);
+
 /// The pauses after a failure.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -74,6 +84,9 @@ pub(crate) enum ReconcileError {
     /// The finalizer was not written.
     #[error("could not write the finalizer")]
     Finalizer(#[source] Box<kube::Error>),
+    /// Some request got no answer.
+    #[error("the api server did not answer within {PATIENCE:?}")]
+    Slow,
 }
 
 /// What the reconciler has besides the context.
@@ -144,15 +157,23 @@ fn reconcile(object: Arc<Guarded>, desk: Arc<Desk>) -> BoxFuture<'static, Result
         let context = &desk.context;
         let name = Name::of(&*object);
         let started = Instant::now();
+        let span = info_span!("operator.reconcile", pipeline = %name, otel.status_code = Empty, "error.type" = Empty);
         let done = match &object.0 {
-            Ok(pipeline) => carry_out(context, pipeline).await,
+            Ok(pipeline) => {
+                let carried = timeout(PATIENCE, carry_out(context, pipeline).instrument(span.clone())).await;
+                carried.unwrap_or(Err(ReconcileError::Slow))
+            }
             Err(invalid) => {
                 context.telemetry.malformed(&name, &invalid.error);
                 status::publish_malformed(context, object.meta(), &invalid.error).await;
-                Ok(Action::await_change())
+                deletion::let_go(context, object.meta()).await
             }
         };
-        context.telemetry.reconciled(started.elapsed());
+        if let Err(error) = &done {
+            span.record("otel.status_code", "error");
+            span.record("error.type", error.reason());
+        }
+        span.in_scope(|| context.telemetry.reconciled(started.elapsed()));
         if done.is_ok() {
             desk.backoffs.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
         }
@@ -179,7 +200,8 @@ async fn carry_out(context: &Arc<Context>, object: &FirehosePipeline) -> Result<
         let known = pipeline.state().target.clone();
         let target = match known {
             Some(target) => Some(target),
-            None => plan(context, &pipeline, object).await?.ok().map(|plan| Arc::new(Target::new(&plan))),
+            // What cannot be read or planned holds up no deletion: at its deadline the resource is let go.
+            None => plan(context, &pipeline, object).await.ok().and_then(Result::ok).map(|plan| Arc::new(Target::new(&plan))),
         };
         return deletion::carry_out(context, &pipeline, object, target.as_deref()).await;
     }
@@ -191,19 +213,20 @@ async fn carry_out(context: &Arc<Context>, object: &FirehosePipeline) -> Result<
         Ok(Err(refused)) => {
             context.telemetry.reconcile_failed(&pipeline.name, refused.reason(), &refused.to_string());
             let why = Why { reason: refused.reason().to_owned(), message: refused.to_string() };
-            pipeline.state().facts.outcome = Outcome::Refused(why);
+            conclude(&pipeline, object, Outcome::Refused(why));
             status::publish(context, &pipeline).await;
             return Ok(Action::requeue(RESYNC));
         }
         Err(error) => Err(error),
     };
-    pipeline.state().facts.outcome = match &outcome {
+    let told = match &outcome {
         Ok(()) => {
             context.telemetry.carried_out(&pipeline.name);
             Outcome::Applied
         }
         Err(error) => Outcome::Failed(Why { reason: error.reason().to_owned(), message: chain(error) }),
     };
+    conclude(&pipeline, object, told);
     status::publish(context, &pipeline).await;
     match outcome {
         Ok(()) => Ok(Action::requeue(RESYNC)),
@@ -231,7 +254,9 @@ fn note(pipeline: &Pipeline, object: &FirehosePipeline, deleting: bool) {
     let spec = &object.spec;
     let mut state = pipeline.state();
     let facts = &mut state.facts;
-    facts.generation = object.metadata.generation;
+    if deleting {
+        facts.generation = object.metadata.generation;
+    }
     facts.name.clone_from(&pipeline.name.name);
     facts.deleting = deleting;
     facts.suspend = spec.suspend;
@@ -240,6 +265,13 @@ fn note(pipeline: &Pipeline, object: &FirehosePipeline, deleting: bool) {
     facts.workers.enabled = spec.workers.enabled;
     facts.dashboard.enabled = spec.dashboard.enabled;
     facts.selector = spec.workers.enabled.then(|| labels::pods_of(&pipeline.name.name, Part::Worker));
+}
+
+/// Notes how it went, and with which generation: one that is not carried out yet is not told as seen.
+fn conclude(pipeline: &Pipeline, object: &FirehosePipeline, outcome: Outcome) {
+    let mut state = pipeline.state();
+    state.facts.outcome = outcome;
+    state.facts.generation = object.metadata.generation;
 }
 
 /// Takes a plan over for scaling.
@@ -257,18 +289,28 @@ async fn apply_all(
     object: &FirehosePipeline,
     plan: &Plan,
 ) -> Result<(), ReconcileError> {
-    deletion::keep_finalizer(context, pipeline, object).await?;
+    deletion::keep_finalizer(context, object).await?;
     let children = build::children(plan);
     let of = |stage| children.iter().filter(move |child| child.stage == stage);
+    let mut failed = None;
     for child in of(Stage::Before) {
-        apply::apply(context, pipeline, child).await?;
+        if let Err(error) = apply::apply(context, pipeline, child).await {
+            // An Ingress that a webhook refuses is no reason to leave the workers as they are; settings that are not there are.
+            if matches!(child.resource.kind.as_str(), "ConfigMap" | "ServiceAccount") {
+                return Err(error.into());
+            }
+            failed.get_or_insert(error);
+        }
     }
+    retry_migration(context, pipeline, &children).await?;
     let migration = migration(context, &children);
     let migrated = matches!(migration, Migration::NotOurs | Migration::Done);
     pipeline.state().facts.migration = migration;
     if migrated {
         for child in of(Stage::After) {
-            apply::apply(context, pipeline, child).await?;
+            if let Err(error) = apply::apply(context, pipeline, child).await {
+                failed.get_or_insert(error);
+            }
         }
     }
     // What waits for the tables is wanted too: the version before goes on meanwhile.
@@ -278,7 +320,19 @@ async fn apply_all(
         wanted.insert(workers_key(plan));
     }
     apply::delete_orphans(context, pipeline, &wanted, plan.spec.suspend).await?;
-    Ok(())
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Deletes a Job that failed some time ago, so that it is made anew once it is gone.
+async fn retry_migration(context: &Context, pipeline: &Pipeline, children: &[Child]) -> Result<(), ApplyError> {
+    let Some(job) = children.iter().find(|child| child.resource.kind == "Job") else { return Ok(()) };
+    let Some(index::JobEnd::Failed { since }) = context.index.job(&Name::of(&job.object)) else { return Ok(()) };
+    let rested = Duration::try_from(Timestamp::now().duration_since(since)).is_ok_and(|rested| rested >= MIGRATE_AGAIN);
+    let key = key_of(job);
+    match context.index.get(&key).filter(|_| rested) {
+        Some(seen) => apply::delete(context, pipeline, &key, &seen, &DeleteParams::background()).await,
+        None => Ok(()),
+    }
 }
 
 /// Says how far the Job among the children is.
@@ -287,7 +341,7 @@ fn migration(context: &Context, children: &[Child]) -> Migration {
     let name = Name::of(&job.object);
     match context.index.job(&name) {
         Some(index::JobEnd::Complete) => Migration::Done,
-        Some(index::JobEnd::Failed) => Migration::Failed { job: name.name },
+        Some(index::JobEnd::Failed { .. }) => Migration::Failed { job: name.name },
         // Made just now, or not seen yet.
         Some(index::JobEnd::Running) | None => Migration::Running { job: name.name },
     }
@@ -316,6 +370,7 @@ impl ReconcileError {
             Self::Dereference(_) => "SecretsUnreadable",
             Self::Child(error) => error.reason(),
             Self::Finalizer(_) => "FinalizerFailed",
+            Self::Slow => "ApiServerSlow",
         }
     }
 }

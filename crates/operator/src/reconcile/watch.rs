@@ -221,15 +221,30 @@ pub(super) async fn secrets(context: Arc<Context>, namespace: Option<String>, pi
     pin_mut!(events);
     // Of those that are named: a new list is no change.
     let mut versions: HashMap<Name, Option<String>> = HashMap::new();
+    let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
         let (secret, is_there) = match event {
-            Ok(Event::Apply(secret) | Event::InitApply(secret)) => (secret, true),
+            Ok(Event::Apply(secret)) => (secret, true),
+            Ok(Event::InitApply(secret)) => {
+                listed.insert(Name::of(&secret));
+                (secret, true)
+            }
             Ok(Event::Delete(secret)) => (secret, false),
             Ok(Event::InitDone) => {
                 context.telemetry.watching("Secret");
+                // Those that went while nobody watched.
+                let listed = std::mem::take(&mut listed);
+                for (name, version) in &mut versions {
+                    if !listed.contains(name) && version.take().is_some() {
+                        queue.push_all(naming(&pipelines, name));
+                    }
+                }
                 continue;
             }
-            Ok(Event::Init) => continue,
+            Ok(Event::Init) => {
+                listed.clear();
+                continue;
+            }
             Err(error) => {
                 context.telemetry.watch_failed("Secret", &error);
                 continue;

@@ -28,11 +28,13 @@ pub(super) async fn look(client: &Client, keys: &Keys, ours: &str, patience: Dur
     )?;
     let mut told = told.into_iter();
     let mut next = || told.next().flatten();
+    // The status goes with its ingest; what else stands there is what the last one left.
+    let alive = status.is_some();
     Ok(Pulse {
         status: status.and_then(|status| serde_json::from_str(&status).ok()),
         cursor,
         event_time: next().and_then(|text| time::parse(&text)),
-        paused: next().as_deref() == Some("1"),
+        paused: next().as_deref() == Some("1") && alive,
         data_loss: next().and_then(|text| text.parse().ok()).unwrap_or(0),
         claim: claim.and_then(|claim| serde_json::from_str(&claim).ok()),
         ours: ours.to_owned(),

@@ -21,6 +21,8 @@ use penstock_autoscale::{Ask, Decision, Fleet, LagGap, Observation, Queue, decid
 use penstock_telemetry::admin::Heartbeat;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tracing::field::Empty;
+use tracing::{Instrument, Span, info_span};
 
 use crate::context::{Context, SCALER};
 use crate::error::chain;
@@ -93,7 +95,7 @@ async fn tend(context: &Context, pipeline: &Pipeline) {
         return status::publish(context, pipeline).await;
     };
     let (queue, look) = Box::pin(ask(context, &target)).await;
-    let rollout = context.index.rollout(&pipeline.name, Part::Worker);
+    let rollout = context.index.rollout(pipeline, Part::Worker);
     let fleet = rollout.as_ref().map(|rollout| rollout.fleet()).unwrap_or_default();
     let decision = note(pipeline, &target, queue, look, fleet);
     context.telemetry.decided(&pipeline.name, &decision);
@@ -102,7 +104,20 @@ async fn tend(context: &Context, pipeline: &Pipeline) {
         && let Some(wanted) = target.wanted(decision.replicas)
         && wanted != fleet.desired
     {
-        scale(context, pipeline, &target, &decision, fleet.desired, wanted).await;
+        // Signed: the bridge to traces writes unsigned numbers as text.
+        let span = info_span!(
+            "operator.scale",
+            pipeline = %pipeline.name,
+            penstock.decision.reason = decision.reason.name(),
+            penstock.decision.text = %decision,
+            penstock.workers.before = i64::from(fleet.desired),
+            penstock.workers.after = i64::from(wanted),
+            penstock.backlog = decision.backlog.at_least().cast_signed(),
+            penstock.rate.arrival = decision.arrival,
+            penstock.rate.service = decision.service,
+            otel.status_code = Empty,
+        );
+        scale(context, pipeline, &target, &decision, fleet.desired, wanted).instrument(span).await;
     }
     status::publish(context, pipeline).await;
 }
@@ -132,6 +147,12 @@ async fn ask(context: &Context, target: &Target) -> (Result<Queue, LagGap>, Look
             Look::Away(why)
         }
     };
+    match (&queue, &look) {
+        // It answers, but not this: a permission, or a key of another type.
+        (Err(error), Look::Seen(_)) => context.telemetry.backlog_refused(&target.deployment, &chain(error)),
+        (Err(_), Look::Away(_)) => {}
+        (Ok(_), _) => context.telemetry.backlog_told(&target.deployment),
+    }
     (queue.map_err(|error| error.gap()), look)
 }
 
@@ -159,6 +180,7 @@ fn note(pipeline: &Pipeline, target: &Target, queue: Result<Queue, LagGap>, look
         decision.replicas = replicas;
     }
     state.facts.pending = seen.queue.as_ref().ok().filter(|queue| queue.group.is_some()).map(Queue::pending);
+    state.facts.stranded = seen.queue.as_ref().map_or(0, |queue| queue.stranded.at_least());
     state.facts.look = Some(steady(look, state.facts.look.take()));
     state.decision = Some(decision.clone());
     decision
@@ -190,6 +212,7 @@ async fn scale(context: &Context, pipeline: &Pipeline, target: &Target, decision
             context.telemetry.scaled(&pipeline.name, i32::from(from), i32::from(to));
         }
         Err(error) => {
+            Span::current().record("otel.status_code", "error");
             context.telemetry.scale_refused(&pipeline.name, &error);
             return;
         }
@@ -219,6 +242,7 @@ fn sum(pipelines: &[Arc<Pipeline>]) -> Sum {
         let state = pipeline.state();
         sum.ready += state.facts.workers.rollout.as_ref().map_or(0, |rollout| i64::from(rollout.ready));
         let lag = state.facts.pulse().and_then(|pulse: &Pulse| pulse.lag(Timestamp::now()));
+        sum.stranded = sum.stranded.saturating_add(state.facts.stranded);
         sum.lag_seconds = sum.lag_seconds.max(lag.unwrap_or(0));
         if let Some(decision) = &state.decision {
             sum.lag_unknown += u64::from(!decision.lag_known);

@@ -67,8 +67,8 @@ impl Target {
             // Where KEDA has its own pause, nobody else writes.
             AutoscalingMode::Keda if plan.by_keda() => Hand::Keda,
             _ if plan.spec.suspend => Hand::Fixed(0),
-            AutoscalingMode::Keda => Hand::Nobody,
-            AutoscalingMode::Operator => Hand::Operator,
+            // Where KEDA is not there, somebody has to.
+            AutoscalingMode::Keda | AutoscalingMode::Operator => Hand::Operator,
             AutoscalingMode::Fixed => Hand::Fixed(number(workers.replicas)),
         };
         let deployment = Name { namespace: plan.namespace.clone(), name: names::part(&plan.name, Part::Worker) };

@@ -97,8 +97,8 @@ fn ready(facts: &Facts, others: &[Verdict]) -> (Phase, Verdict) {
     match &facts.migration {
         Migration::Failed { job } => {
             let message = format!(
-                "The tables could not be made or completed: see kubectl logs job/{job}; when its cause is mended, kubectl \
-                 delete job {job} lets it be tried again. Workers of the version before go on"
+                "The tables could not be made or completed: see kubectl logs job/{job}. It is tried again ten minutes after it \
+                 failed, and at once after kubectl delete job {job}. Workers of the version before go on"
             );
             return verdict(Phase::Degraded, False, "MigrationFailed", message);
         }
@@ -123,6 +123,15 @@ fn ready(facts: &Facts, others: &[Verdict]) -> (Phase, Verdict) {
             let message = format!("No pod of {component} is ready: see kubectl describe deployment {name}-{component}");
             return verdict(Phase::Degraded, False, &format!("{title}Unavailable"), message);
         }
+    }
+    let parts = [(&facts.ingest, "ingest"), (&facts.workers, "worker"), (&facts.dashboard, "dashboard")];
+    let stuck = |part: &Part| part.enabled && part.rollout.as_ref().is_some_and(|rollout| rollout.stuck);
+    if let Some((_, component)) = parts.iter().find(|(part, _)| stuck(part)) {
+        let message = format!(
+            "New pods of {component} do not become ready, and those of the version before go on: see kubectl describe deployment \
+             {name}-{component} and the log of its newest pod"
+        );
+        return verdict(Phase::Degraded, False, "RolloutStuck", message);
     }
     let bad = others.iter().find(|other| match other.kind {
         "IngestConnected" => facts.ingest.enabled && other.status == False,

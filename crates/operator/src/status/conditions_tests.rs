@@ -8,7 +8,7 @@ use crate::crd::{ConditionStatus, PipelineStatus};
 use crate::reconcile::Rollout;
 
 fn part(ready: i32, wanted: i32) -> Part {
-    let rollout = Rollout { wanted, replicas: wanted, ready, available: ready, rolling: false };
+    let rollout = Rollout { wanted, replicas: wanted, ready, available: ready, ..Rollout::default() };
     Part { enabled: true, rollout: Some(rollout) }
 }
 

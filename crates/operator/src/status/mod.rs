@@ -40,6 +40,8 @@ pub(crate) struct Facts {
     pub(crate) look: Option<Look>,
     /// Entries that workers hold; none where that is not known.
     pub(crate) pending: Option<u64>,
+    /// Entries that lie with a consumer that lets them lie, as far as known.
+    pub(crate) stranded: u64,
 }
 
 /// A part that has pods.

@@ -113,7 +113,7 @@ pub(crate) async fn publish(context: &Context, pipeline: &Pipeline) {
     let mut written = pipeline.written.lock().await;
     let status = {
         let mut state = pipeline.state();
-        context.index.refresh(&pipeline.name, &mut state.facts);
+        context.index.refresh(pipeline, &mut state.facts);
         // An operator that has just started has not looked at Redis yet: what the one before saw is nearer to the truth.
         if written.status.observed_generation.is_some() && state.facts.awaits_look() {
             return;

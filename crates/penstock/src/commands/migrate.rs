@@ -6,7 +6,7 @@ use penstock_worker::schema;
 use crate::error::Error;
 
 pub(super) async fn run(settings: &Settings, recount: bool) -> Result<(), Error> {
-    super::init_logs(settings)?;
+    super::telemetry::init_logs(settings)?;
     let url = settings.postgres.url.as_ref().ok_or(Error::Missing {
         field: "postgres.url",
         how: "give the database, such as DATABASE_URL=postgres://user:password@host/database",

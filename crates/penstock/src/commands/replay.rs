@@ -8,7 +8,7 @@ use crate::cli::Replay;
 use crate::error::Error;
 
 pub(super) async fn run(args: &Replay, settings: &Settings) -> Result<(), Error> {
-    super::init_logs(settings)?;
+    super::telemetry::init_logs(settings)?;
     let cancel = shutdown::on_signals()?;
     let mut relay = penstock_replay::bind(args.into()).await?;
     relay.prepared().await?;

@@ -51,7 +51,8 @@ pub(super) async fn run(args: &Run, layers: Layers) -> Result<(), Error> {
     let layers = quiet(layers, args);
     // Checked before anything starts; what is filled in below are addresses of our own.
     let given = Settings::load(&layers).map_err(Error::Settings)?;
-    super::init_logs(&given)?;
+    let metrics = Metrics::new();
+    let exporting = super::telemetry::init(&given, "run", &metrics)?;
     let cancel = shutdown::on_signals()?;
     let mut servers = Servers::default();
     let started = tokio::select! {
@@ -59,16 +60,23 @@ pub(super) async fn run(args: &Run, layers: Layers) -> Result<(), Error> {
         () = cancel.cancelled() => Ok(None),
     };
     let ended = match started {
-        Ok(Some(layers)) => pipeline(args, layers, &servers, &cancel).await,
+        Ok(Some(layers)) => pipeline(args, layers, &servers, metrics, &cancel).await,
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
+    exporting.shutdown().await;
     servers.stop().await;
     ended
 }
 
 /// Runs the parts until a signal, or until one of them ends.
-async fn pipeline(args: &Run, layers: Layers, servers: &Servers, cancel: &CancellationToken) -> Result<(), Error> {
+async fn pipeline(
+    args: &Run,
+    layers: Layers,
+    servers: &Servers,
+    metrics: Metrics,
+    cancel: &CancellationToken,
+) -> Result<(), Error> {
     let settings = Settings::load(&layers).map_err(Error::Settings)?;
     if let Some(url) = &settings.postgres.url {
         penstock_worker::migrate(url.expose()).await?;
@@ -85,7 +93,7 @@ async fn pipeline(args: &Run, layers: Layers, servers: &Servers, cancel: &Cancel
         layers.flag("relay.urls", url)
     };
     let settings = Arc::new(Settings::load(&layers).map_err(Error::Settings)?);
-    let (metrics, health) = (Metrics::new(), Health::new());
+    let health = Health::new();
     let drained = CancellationToken::new();
     let (admin, admin_server) =
         admin::serve(settings.telemetry.admin_address, health.clone(), metrics.clone(), drained.clone()).await?;
@@ -228,6 +236,7 @@ fn quiet(layers: Layers, args: &Run) -> Layers {
     let mut layers = layers
         .below("telemetry.logLevel", "warn")
         .below("relay.start", "oldest")
+        .below("messageBuffer.enabled", "true")
         .below("telemetry.adminAddress", "127.0.0.1:0")
         .below("dashboard.address", dashboard_address().to_string());
     if let Some(relay) = &args.relay {

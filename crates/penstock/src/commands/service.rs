@@ -64,15 +64,16 @@ async fn around(
     name: &'static str,
     service: impl AsyncFnOnce(Around) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    super::init_logs(&settings)?;
-    let cancel = shutdown::on_signals()?;
     let (metrics, health) = (Metrics::new(), Health::new());
+    let exporting = super::telemetry::init(&settings, name, &metrics)?;
+    let cancel = shutdown::on_signals()?;
     let drained = CancellationToken::new();
     let (_address, server) =
         admin::serve(settings.telemetry.admin_address, health.clone(), metrics.clone(), drained.clone()).await?;
     info!(service = name, version = env!("CARGO_PKG_VERSION"), redis = %settings.redis_url, "starting");
     let ended = service(Around { settings: Arc::new(settings), metrics, health, cancel }).await;
     info!(service = name, "ended");
+    exporting.shutdown().await;
     drained.cancel();
     let _ = server.await;
     ended

@@ -11,7 +11,12 @@ use crate::rig::PATIENCE;
 
 /// Asks, and returns the status and the body; `None` where nobody answers.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
-    let mut socket = request(address, path).await?;
+    get_with(address, path, "accept: */*").await
+}
+
+/// Asks with one more line in the head.
+pub(crate) async fn get_with(address: SocketAddr, path: &str, header: &str) -> Option<(u16, String)> {
+    let mut socket = request(address, path, header).await?;
     let mut answer = String::new();
     timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
@@ -35,7 +40,7 @@ pub(crate) struct LiveStream {
 
 impl LiveStream {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        Self { socket: request(address, "/api/events/stream").await.unwrap(), received: Vec::new() }
+        Self { socket: request(address, "/api/events/stream", "accept: */*").await.unwrap(), received: Vec::new() }
     }
 
     /// Reads on until a frame of this kind has come.
@@ -53,9 +58,9 @@ impl LiveStream {
     }
 }
 
-async fn request(address: SocketAddr, path: &str) -> Option<TcpStream> {
+async fn request(address: SocketAddr, path: &str, header: &str) -> Option<TcpStream> {
     let mut socket = TcpStream::connect(address).await.ok()?;
-    let request = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n{header}\r\n\r\n");
     socket.write_all(request.as_bytes()).await.ok()?;
     Some(socket)
 }

@@ -36,12 +36,14 @@ impl Authority {
         fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
         fs::write(folder.path().join("server.pem"), certificate.pem()).unwrap();
         fs::write(folder.path().join("server.key"), key.serialize_pem()).unwrap();
-        let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::from(key))
             .unwrap();
+        // gRPC goes over TLS only where HTTP/2 was agreed on.
+        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Self { folder, server }
     }
 

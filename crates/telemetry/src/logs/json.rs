@@ -1,6 +1,7 @@
 //! The JSON form of a log line.
 
 use std::fmt::{self, Debug, Write};
+use std::time::Instant;
 
 use serde_json::Value;
 use tracing::field::{Field, Visit};
@@ -12,10 +13,14 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::Clock;
+use super::limit::Limit;
+use super::{Clock, trace_of};
 
-/// Writes an event as one JSON object: ts, level, target, msg, its fields, and the spans it is in, outermost first.
-pub(super) struct Line;
+/// Writes an event as one JSON object: ts, level, target, msg, its fields, its trace, and the spans it is in, outermost
+/// first.
+pub(super) struct Line {
+    pub(super) limit: Limit,
+}
 
 /// Writes fields as `,"name":value` each, for [`Line`] to put into an object.
 pub(super) struct Fields;
@@ -35,6 +40,10 @@ where
     N: for<'writer> FormatFields<'writer> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        for left_out in self.limit.left_out(Instant::now()) {
+            start(&mut out, Level::WARN, left_out.target, "repeated lines were left out")?;
+            writeln!(out, ",\"like\":{},\"left_out\":{}}}", Value::from(left_out.like), left_out.lines)?;
+        }
         // Lines of the `log` crate carry their real target and level in fields.
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
@@ -44,10 +53,11 @@ where
         let message = collector.message.unwrap_or_default();
         collector.result?;
 
-        out.write_str("{\"ts\":\"")?;
-        Clock.format_time(&mut out)?;
-        let (level, target) = (level_name(metadata.level()), Value::from(metadata.target()));
-        write!(out, "\",\"level\":\"{level}\",\"target\":{target},\"msg\":{}{fields}", Value::from(message))?;
+        start(&mut out, *metadata.level(), metadata.target(), &message)?;
+        out.write_str(&fields)?;
+        if let Some((trace, span)) = trace_of(metadata.level()) {
+            write!(out, ",\"trace_id\":\"{trace}\",\"span_id\":\"{span}\"")?;
+        }
         let mut separator = ",\"spans\":[";
         for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
             write!(out, "{separator}{{\"name\":{}", Value::from(span.name()))?;
@@ -64,8 +74,16 @@ where
     }
 }
 
-fn level_name(level: &Level) -> &'static str {
-    match *level {
+/// Writes what every line begins with.
+fn start(out: &mut Writer<'_>, level: Level, target: &str, message: &str) -> fmt::Result {
+    out.write_str("{\"ts\":\"")?;
+    Clock.format_time(out)?;
+    let (level, target) = (level_name(level), Value::from(target));
+    write!(out, "\",\"level\":\"{level}\",\"target\":{target},\"msg\":{}", Value::from(message))
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
         Level::ERROR => "error",
         Level::WARN => "warn",
         Level::INFO => "info",
@@ -100,7 +118,7 @@ impl Collector<'_> {
             // Where a line of the `log` crate came from is in `target` already.
             name if name.starts_with("log.") => return,
             // Names that the line itself uses: an object must not hold one twice.
-            name @ ("ts" | "level" | "target" | "msg" | "spans" | "name") => Value::from(format!("{name}_")),
+            name @ ("ts" | "level" | "target" | "msg" | "spans" | "name" | "trace_id" | "span_id") => Value::from(format!("{name}_")),
             name => Value::from(name.strip_prefix("r#").unwrap_or(name)),
         };
         if self.result.is_ok() {
@@ -156,17 +174,27 @@ impl Visit for Collector<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
+    use opentelemetry::Context;
+    use opentelemetry::trace::TraceContextExt;
     use tracing::{info, info_span, warn};
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
+    use crate::metrics::Counter;
 
+    /// Keeps what is written.
     #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
+    pub(in super::super) struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Sink {
+        pub(in super::super) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
 
     impl io::Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -188,11 +216,11 @@ mod tests {
 
     fn lines(log: impl FnOnce()) -> Vec<Value> {
         let sink = Sink::default();
+        let line = Line { limit: Limit::new(Counter::default()) };
         let subscriber =
-            tracing_subscriber::fmt().with_writer(sink.clone()).fmt_fields(Fields).event_format(Line).finish();
+            tracing_subscriber::fmt().with_writer(sink.clone()).fmt_fields(Fields).event_format(line).finish();
         tracing::subscriber::with_default(subscriber, log);
-        let bytes = sink.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+        sink.text().lines().map(|line| serde_json::from_str(line).expect(line)).collect()
     }
 
     #[test]
@@ -206,6 +234,18 @@ mod tests {
         assert_eq!(line["type"], "x");
         let ts = line["ts"].as_str().unwrap();
         assert!(ts.len() == 24 && ts.ends_with('Z') && ts.parse::<jiff::Timestamp>().is_ok(), "{ts}");
+    }
+
+    #[test]
+    fn a_line_within_a_sampled_span_tells_its_trace() {
+        let trace = crate::traces::parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap();
+        let lines = lines(|| {
+            let _covered = Context::new().with_remote_span_context(trace).attach();
+            info!(span_id = "mine", "inside");
+        });
+        assert_eq!(lines[0]["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!((&lines[0]["span_id"], &lines[0]["span_id_"]), (&"b7ad6b7169203331".into(), &"mine".into()));
+        assert_eq!(crate::logs::trace_of(&Level::INFO), None);
     }
 
     #[test]

@@ -64,6 +64,10 @@ use Kind::{Counter, Gauge, Histogram};
 metrics! {
     // Every service.
     DeadLetters: Counter, "penstock_dead_letters_total" by "source", "Entries and frames put among the dead letters";
+    SpansExported: Counter, "penstock_telemetry_spans_exported_total", "Spans that the collector took";
+    SpansDropped: Counter, "penstock_telemetry_spans_dropped_total", "Spans that found no place in the queue to the collector";
+    ExportFailures: Counter, "penstock_telemetry_export_failures_total" by "signal", "Times the collector did not take what it was sent";
+    LogLinesSuppressed: Counter, "penstock_log_lines_suppressed_total", "Warnings and errors left out of the log because they repeated too often";
 
     // Ingest.
     EventsReceived: Counter, "penstock_ingest_events_total" by "kind", "Events received from the relay";
@@ -104,8 +108,10 @@ metrics! {
     InFlight: Gauge, "penstock_worker_entries_in_flight", "Entries read and not yet acknowledged by this process";
     Pending: Gauge, "penstock_worker_group_pending", "Entries delivered to the consumer group and not acknowledged";
     Lag: Gauge, "penstock_worker_group_lag", "Entries in the stream that the consumer group has not read";
+    WorkerLagSeconds: Gauge, "penstock_worker_lag_seconds", "Time from the stream to PostgreSQL of the newest entry applied last, 0 when nothing waits";
     Checkpoint: Gauge, "penstock_worker_checkpoint", "Sequence number up to which PostgreSQL surely holds the present host's events, as last kept by this process";
     CountsPublished: Counter, "penstock_worker_counts_published_total", "Times the counts of rows were published to Redis";
+    MessagesWritten: Counter, "penstock_worker_messages_written_total", "Messages of the message buffer written to PostgreSQL";
 
     // Dashboard.
     HttpRequests: Counter, "penstock_dashboard_http_requests_total" by "route", "HTTP requests answered";
@@ -126,6 +132,7 @@ metrics! {
     Pipelines: Gauge, "penstock_operator_pipelines" by "phase", "Pipelines by phase";
     PipelinesLagUnknown: Gauge, "penstock_operator_pipelines_lag_unknown", "Pipelines whose lag is not known";
     ObservedBacklog: Gauge, "penstock_operator_backlog_entries", "Entries that wait for a worker, of all pipelines together, as far as known";
+    ObservedStranded: Gauge, "penstock_operator_stranded_entries", "Entries that a consumer holds and lets lie, of all pipelines together, as far as known";
     ObservedLagSeconds: Gauge, "penstock_operator_ingest_lag_seconds", "Event time against now of the pipeline that is furthest behind";
     DesiredWorkers: Gauge, "penstock_operator_workers_desired", "Workers there should be, of all pipelines together";
     ReadyWorkers: Gauge, "penstock_operator_workers_ready", "Workers that are ready, of all pipelines together";

@@ -1,5 +1,5 @@
 -- Acknowledges entries, and counts those that were still pending: whoever repeats this counts nothing twice.
--- KEYS: the stream, the applied events, this minute's activity.
+-- KEYS: the stream, the applied events, this minute's activity, what this consumer has applied.
 -- ARGV: group, field of the total, how many kinds, for each its two fields and its number of IDs, then the IDs.
 local kinds = tonumber(ARGV[3])
 local at = 4 + kinds * 3
@@ -22,5 +22,7 @@ end
 if total > 0 then
   redis.call('HINCRBY', KEYS[2], ARGV[2], total)
   redis.call('EXPIRE', KEYS[3], 90000)
+  redis.call('INCRBY', KEYS[4], total)
+  redis.call('EXPIRE', KEYS[4], 86400)
 end
 return total

@@ -76,9 +76,10 @@ impl Consumer {
     ///
     /// Returns how many were.
     pub(crate) async fn acknowledge(&self, applied: &Acknowledgement, now: Timestamp) -> Answer<u64> {
-        let Names { stream, group, keys, .. } = &*self.names;
+        let Names { stream, group, consumer, keys, .. } = &*self.names;
         let minute = u64::try_from(now.as_second() / 60).unwrap_or_default();
-        let touched = vec![stream.to_string(), keys.cluster_metrics(), keys.activity(minute)];
+        let applied_by_us = keys.consumer_applied(consumer);
+        let touched = vec![stream.to_string(), keys.cluster_metrics(), keys.activity(minute), applied_by_us];
         self.run(include_str!("acknowledge.lua"), touched, applied.arguments(group)).await
     }
 

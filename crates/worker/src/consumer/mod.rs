@@ -126,6 +126,11 @@ impl Consumer {
         self.client.eval(script, keys, arguments).await
     }
 
+    /// The connection, for what a worker does besides.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Closes the connection.
     pub(crate) async fn quit(&self) {
         let _ = self.client.quit().await;

@@ -3,6 +3,7 @@
 mod bench;
 mod checkpoint;
 mod faults;
+mod messages;
 mod poison;
 mod roster;
 

@@ -1,15 +1,17 @@
 //! Dead letters as they stand in PostgreSQL, and what is pruned by age.
 
+use std::borrow::Cow;
+
 use penstock_core::stream::StreamId;
 
 use super::version::Stamp;
 use super::{Store, StoreError};
 
-/// An entry that failed for good.
-#[derive(Clone, Copy, Debug)]
+/// An entry, or a message, that failed for good.
+#[derive(Clone, Debug)]
 pub struct DeadLetter<'a> {
-    /// The ID that the entry had in the stream at first.
-    pub orig_id: StreamId,
+    /// What tells it from others: the ID that the entry had in the stream at first.
+    pub orig_id: Cow<'a, str>,
     /// Its `type`.
     pub kind: &'a str,
     /// Its `data`, byte for byte.
@@ -48,7 +50,7 @@ impl Store {
     pub async fn dead_letter(&self, letter: &DeadLetter<'_>) -> Result<(), StoreError> {
         let text = |text: &str| text.replace('\0', "");
         let query = sqlx::query(KEEP)
-            .bind(letter.orig_id.to_string())
+            .bind(&*letter.orig_id)
             .bind(text(letter.kind))
             .bind(letter.data)
             .bind(text(letter.seq))

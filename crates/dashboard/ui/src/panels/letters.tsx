@@ -14,6 +14,9 @@ const EXCERPT = 20_000;
 
 const AT = "api/redis/dead-letters";
 
+/** What the stream takes back. */
+const EVENTS = ["commit", "identity", "account"];
+
 /** What is listed: it stays as it is while someone points at it, reads or is about to press a button. */
 const shown = signal<readonly DeadLetter[] | null>(null);
 const inUse = signal(false);
@@ -53,7 +56,7 @@ function Letter({ letter }: { letter: DeadLetter }) {
           <span class="kind">{letter.type}</span>
           <span class="why">{letter.error || "no reason was given"}</span>
         </button>
-        <button type="button" disabled={letter.type === "raw"} title={letter.type === "raw" ? "A raw frame cannot be replayed" : ""} aria-label={`Replay ${letter.id}`} onClick={() => change("Replayed one entry.", `${one}/replay`, "POST")}>Replay</button>
+        <button type="button" disabled={!EVENTS.includes(letter.type)} title={EVENTS.includes(letter.type) ? "" : "This is no event of the stream and cannot be replayed"} aria-label={`Replay ${letter.id}`} onClick={() => change("Replayed one entry.", `${one}/replay`, "POST")}>Replay</button>
         <button type="button" class="danger" aria-label={`Delete ${letter.id}`} onClick={() => change("Deleted one dead letter.", one, "DELETE")}>Delete</button>
       </div>
       <div id={`letter-${letter.id}`} hidden={!isOpen}>
@@ -89,6 +92,7 @@ export function Letters() {
     );
   }
   const list = shown.value ?? [];
+  const older = list.length >= LISTED ? Math.max(list.length, total ?? 0) - LISTED : 0;
   const fresh = items ? items.filter((item) => !list.some((one) => one.id === item.id)).length : 0;
   const inside = () => box.current?.matches(":hover, :focus-within") ?? false;
   const look = () => setTimeout(() => { inUse.value = inside(); });
@@ -108,7 +112,7 @@ export function Letters() {
     >
       <div class="scroll" ref={box} tabIndex={0} role="region" aria-label="Dead letters, newest first" onPointerEnter={look} onPointerLeave={look} onFocusIn={look} onFocusOut={look}>
         <ul>{list.slice(0, LISTED).map((letter) => <Letter key={letter.id} letter={letter} />)}</ul>
-        {list.length > LISTED && <p class="empty">And {full(list.length - LISTED)} older ones.</p>}
+        {older > 0 && <p class="empty">And {full(older)} older ones.</p>}
         {list.length === 0 && (
           <p class="empty">{letters.problem.value && !letters.value.value ? `Not listed: ${letters.problem.value}.` : "No dead letters. What PostgreSQL will never take is kept here, with the reason."}</p>
         )}

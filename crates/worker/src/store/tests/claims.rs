@@ -251,7 +251,7 @@ async fn search_vectors_are_filled_when_asked_for() {
 async fn dead_letters_are_kept_once_and_pruned_by_number() {
     let db = Db::new().await;
     let letter = |ms: u64, deliveries| DeadLetter {
-        orig_id: id(ms),
+        orig_id: id(ms).to_string().into(),
         kind: "commit",
         data: b"\xff\0{",
         seq: "",

@@ -72,8 +72,15 @@ async fn a_server_that_fell_silent_holds_no_call_for_ever_and_no_connection_eith
     settings.pool_size = 2;
     let mut store = Store::connect(&settings).await.unwrap();
     store.deadline = DEADLINE;
-    let letter =
-        DeadLetter { orig_id: id(5), kind: "commit", data: b"{}", seq: "1", deliveries: 1, error: "e", consumer: "w1" };
+    let letter = DeadLetter {
+        orig_id: "5-0".into(),
+        kind: "commit",
+        data: b"{}",
+        seq: "1",
+        deliveries: 1,
+        error: "e",
+        consumer: "w1",
+    };
     let entries = [identity(5, "did:plc:a", Some("a.test"))];
     store.dead_letter(&letter).await.unwrap();
     store.apply("w1", &entries).await.unwrap();

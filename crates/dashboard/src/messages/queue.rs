@@ -1,0 +1,129 @@
+//! The message buffer in Redis: each script is one transaction.
+
+use fred::clients::{Client, WithOptions};
+use fred::error::Error;
+use fred::interfaces::{ClientLike, LuaInterface, SortedSetsInterface};
+use fred::types::{FromValue, Value};
+use jiff::Timestamp;
+use penstock_core::messages::{self, Message};
+use penstock_core::settings::Settings;
+use penstock_core::time;
+use thiserror::Error as ThisError;
+
+use super::draft::Draft;
+use super::stats::{LastBatch, Stats};
+use crate::reading;
+
+/// The queue of one pipeline.
+pub(crate) struct Queue<'a> {
+    client: WithOptions<Client>,
+    settings: &'a Settings,
+}
+
+/// Why messages were not queued.
+#[derive(Debug, ThisError)]
+pub(crate) enum NotQueued {
+    /// As many wait as may.
+    #[error("the queue is full")]
+    Full,
+    /// Redis did not do it; that it did and could not say so is possible.
+    #[error("could not queue")]
+    Redis(#[source] Error),
+    /// A message cannot be written as JSON, which none of these types is.
+    #[error("could not write the message")]
+    Write(#[source] serde_json::Error),
+}
+
+// === impl Queue ===
+
+impl<'a> Queue<'a> {
+    pub(crate) fn new(client: &Client, settings: &'a Settings) -> Self {
+        Self { client: client.with_options(&reading::options(settings.redis.command_timeout)), settings }
+    }
+
+    /// Queues messages, all or none; returns their tracking IDs, and how many messages wait.
+    pub(crate) async fn push(&self, drafts: &[Draft], now: Timestamp) -> Result<(Vec<String>, u64), NotQueued> {
+        let Settings { keys, message_buffer, .. } = self.settings;
+        let most = i64::try_from(message_buffer.max_queue).unwrap_or(i64::MAX);
+        let mut arguments: Vec<Value> = vec![most.into(), (messages::QUEUED_IDS as i64).into()];
+        let created_at = time::format(now);
+        let mut ids = Vec::with_capacity(drafts.len());
+        for Draft { user_id, channel_id, content } in drafts {
+            let id = messages::tracking_id();
+            let (user_id, channel_id) = (*user_id, *channel_id);
+            let message = Message { tracking_id: &id, user_id, channel_id, content, created_at: &created_at };
+            let message = serde_json::to_string(&message).map_err(NotQueued::Write)?;
+            arguments.extend([id.as_str().into(), message.into()]);
+            ids.push(id);
+        }
+        let touched = vec![keys.pending_messages(), keys.queued_message_ids()];
+        let waiting: i64 = self.run(include_str!("queue.lua"), touched, arguments).await.map_err(NotQueued::Redis)?;
+        match u64::try_from(waiting) {
+            Ok(waiting) => Ok((ids, waiting)),
+            Err(_) => Err(NotQueued::Full),
+        }
+    }
+
+    /// Reads the statistics, and as many IDs of queued messages, newest first.
+    pub(crate) async fn stats(&self, ids: usize) -> Result<(Stats, Vec<String>), Error> {
+        let keys = &self.settings.keys;
+        let touched = vec![
+            keys.pending_messages(),
+            keys.messages_rate(),
+            keys.total_messages(),
+            keys.total_batches(),
+            keys.worker_buffer_size(),
+            keys.queued_message_ids(),
+            keys.last_batch_id(),
+            keys.last_batch_size(),
+            keys.last_batch_time(),
+        ];
+        let script = format!("{}{}", messages::RATE_LUA, include_str!("stats.lua"));
+        let found: Vec<Value> = self.run(script, touched, vec![(ids as i64).into()]).await?;
+        let mut found = found.into_iter();
+        let mut text = || found.next().and_then(Value::into_string).unwrap_or_default();
+        // Others write these keys too: what is no number counts as none.
+        let number = |text: String| text.parse().unwrap_or_default();
+        let waiting = number(text());
+        let rate = text().parse().unwrap_or_default();
+        let (messages, batches, held) = (number(text()), number(text()), number(text()));
+        let (id, size, completed_at) = (text(), number(text()), text());
+        let last_batch = (!id.is_empty()).then_some(LastBatch { batch_id: id, size, completed_at });
+        let threshold = self.settings.message_buffer.batch_size as u64;
+        let stats = Stats { waiting, held, rate, messages, batches, threshold, last_batch };
+        let ids = found.next().map(Value::into_array).unwrap_or_default();
+        Ok((stats, ids.into_iter().filter_map(Value::into_string).collect()))
+    }
+
+    /// Empties the buffer; returns how many messages waited.
+    pub(crate) async fn reset(&self) -> Result<u64, Error> {
+        let keys = &self.settings.keys;
+        let workers: Vec<String> = self.client.zrange(keys.messages_workers(), 0, -1, None, false, None, false).await?;
+        let mut touched = vec![keys.total_messages(), keys.total_batches(), keys.pending_messages()];
+        touched.extend(workers.iter().map(|worker| keys.messages_taken(worker)));
+        touched.extend([
+            keys.queued_message_ids(),
+            keys.persisted_message_ids(),
+            keys.messages_rate(),
+            keys.current_rps(),
+            keys.worker_buffer_size(),
+            keys.last_batch_id(),
+            keys.last_batch_size(),
+            keys.last_batch_time(),
+            keys.last_persisted_ids(),
+            keys.avg_latency_ms(),
+            keys.p95_latency_ms(),
+            keys.p99_latency_ms(),
+        ]);
+        self.run(include_str!("reset.lua"), touched, vec![(1 + workers.len() as i64).into()]).await
+    }
+
+    async fn run<R: FromValue>(
+        &self,
+        script: impl Into<String>,
+        keys: Vec<String>,
+        arguments: Vec<Value>,
+    ) -> Result<R, Error> {
+        self.client.eval(script.into(), keys, arguments).await
+    }
+}

@@ -1,0 +1,82 @@
+//! The messages in PostgreSQL.
+
+use std::time::Duration;
+
+use penstock_core::settings::PostgresUrl;
+use schemars::JsonSchema;
+use serde::Serialize;
+use sqlx::PgPool;
+use sqlx::postgres::{PgPoolOptions, PgRow};
+use sqlx::{FromRow, Row as _};
+use tokio::time::timeout;
+
+/// How many connections one process holds at most.
+const CONNECTIONS: u32 = 4;
+
+/// How long a list may take, and a connection for anything.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long an answer may take to remove all rows.
+const CLEARING: Duration = Duration::from_secs(25);
+
+/// The table of messages.
+#[derive(Clone, Debug)]
+pub(crate) struct Rows(PgPool);
+
+/// A message that was written.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "StoredMessage")]
+pub(crate) struct Row {
+    id: i64,
+    user_id: i32,
+    channel_id: i32,
+    content: String,
+    /// When the API took it, RFC 3339.
+    created_at: String,
+    /// When it was written, RFC 3339.
+    inserted_at: String,
+}
+
+const LATEST: &str = r#"
+SELECT id::bigint AS id, user_id, channel_id, content, to_char(created_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS created_at,
+       to_char(inserted_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS inserted_at
+  FROM messages ORDER BY messages.id DESC LIMIT $1"#;
+
+// === impl Rows ===
+
+impl Rows {
+    /// Makes the connections when they are asked for; none where the address is not understood, which the log says elsewhere.
+    pub(crate) fn new(url: &PostgresUrl) -> Option<Self> {
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE);
+        pool.connect_lazy(url.expose()).ok().map(Self)
+    }
+
+    /// Reads the newest messages.
+    pub(crate) async fn latest(&self, most: i64) -> sqlx::Result<Vec<Row>> {
+        in_time(PATIENCE, sqlx::query_as(LATEST).bind(most).fetch_all(&self.0)).await
+    }
+
+    /// Removes all messages; returns how many.
+    pub(crate) async fn clear(&self) -> sqlx::Result<u64> {
+        Ok(in_time(CLEARING, sqlx::query("DELETE FROM messages").execute(&self.0)).await?.rows_affected())
+    }
+}
+
+async fn in_time<T>(patience: Duration, answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    timeout(patience, answer).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+// === impl Row ===
+
+impl FromRow<'_, PgRow> for Row {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            user_id: row.try_get("user_id")?,
+            channel_id: row.try_get("channel_id")?,
+            content: row.try_get("content")?,
+            created_at: row.try_get("created_at")?,
+            inserted_at: row.try_get("inserted_at")?,
+        })
+    }
+}

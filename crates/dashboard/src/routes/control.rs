@@ -1,0 +1,64 @@
+//! What an administrator may ask for at once.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use fred::interfaces::{ClientLike, PubsubInterface};
+use penstock_core::keys::CONTROL_RECONNECT;
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::api::{Access, Api};
+use super::problem::Problem;
+use crate::App;
+use crate::reading;
+
+const NO_INGEST: Problem =
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no ingest has shown itself for 10 s: there is nobody to ask");
+
+/// It is done.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Done {
+    /// Always true: a refusal is a problem.
+    success: bool,
+}
+
+/// Registers the routes.
+pub(super) fn register(api: &mut Api) {
+    api.post("/api/metrics/refresh", Access::Admin, refresh)
+        .says("Looks at Redis now; when it answers, the new figures are out.")
+        .answers::<Done>("the figures are new")
+        .tells(503, "Redis is away");
+    api.post("/api/firehose/reconnect", Access::Admin, reconnect)
+        .says("Has ingest open a new connection to the relay; it goes on from its cursor, so nothing is lost.")
+        .answers::<Done>("ingest is told")
+        .tells(503, "Redis is away, or no ingest is there");
+}
+
+async fn refresh(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let mut looks = app.view.subscribe();
+    app.look_now.notify_one();
+    // Whether or not it changes anything, each look is a change.
+    let looked = timeout(app.settings.redis.command_timeout, looks.changed()).await;
+    app.activity.forget().await;
+    if looked.is_err() || app.client_and_snapshot().is_none() {
+        return Err(Problem::REDIS_AWAY);
+    }
+    super::answer(&Done { success: true })
+}
+
+async fn reconnect(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let (client, snapshot) = app.client_and_snapshot().ok_or(Problem::REDIS_AWAY)?;
+    // Of its subscribers a cluster counts only those of one node: whether ingest is there its status says.
+    if snapshot.reading.status.is_none() {
+        return Err(NO_INGEST);
+    }
+    let ask = client.with_options(&reading::options(app.settings.redis.command_timeout));
+    let told: Result<u64, _> = ask.publish(app.settings.keys.ingest_control(), CONTROL_RECONNECT).await;
+    told.map_err(|error| super::refused(&app.events, "reconnect", &error))?;
+    app.events.reconnect_asked();
+    super::answer(&Done { success: true })
+}

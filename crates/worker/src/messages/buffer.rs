@@ -1,0 +1,229 @@
+//! Every command of the message buffer that a worker sends to Redis. Each may be repeated safely.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::clients::Client;
+use fred::interfaces::{ClientLike, ListInterface, LuaInterface};
+use fred::types::config::Options;
+use fred::types::{ClusterHash, CustomCommand, FromValue, Value};
+use penstock_core::keys::Keys;
+use penstock_core::settings::Settings;
+use penstock_core::{dead_letter, messages};
+
+use super::message::Row;
+use crate::consumer::Answer;
+
+/// How long a look for messages waits at most: long enough to be cheap, short enough for a prompt end.
+const MAX_BLOCK: Duration = Duration::from_millis(500);
+
+/// How many messages one script gives back at most.
+const GIVE_BACK: usize = 1000;
+
+/// The queue, and the list of one worker; clones share the connection.
+#[derive(Clone)]
+pub(super) struct Buffer {
+    client: Client,
+    names: Arc<Names>,
+}
+
+struct Names {
+    keys: Keys,
+    worker: String,
+    dead_after: Duration,
+    command_timeout: Duration,
+}
+
+/// What is told of a batch that was written.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    /// Its random ID.
+    pub(super) batch: String,
+    /// When it was written, RFC 3339.
+    pub(super) at: String,
+    /// How long writing took of late: mean, 95th and 99th percentile, in ms.
+    pub(super) latency: [String; 3],
+}
+
+// === impl Buffer ===
+
+impl Buffer {
+    pub(super) fn new(client: Client, settings: &Settings, worker: &str) -> Self {
+        let names = Names {
+            keys: settings.keys.clone(),
+            worker: worker.to_owned(),
+            dead_after: settings.message_buffer.dead_after,
+            command_timeout: settings.redis.command_timeout,
+        };
+        Self { client, names: Arc::new(names) }
+    }
+
+    /// The same over another connection.
+    pub(super) fn over(&self, client: Client) -> Self {
+        Self { client, names: Arc::clone(&self.names) }
+    }
+
+    /// Takes messages until this worker has `most`, or the queue none; returns how many it has.
+    pub(super) async fn fill(&self, most: usize) -> Answer<usize> {
+        let keys = vec![self.names.keys.pending_messages(), self.taken()];
+        self.run(include_str!("fill.lua"), keys, vec![Value::Integer(most as i64)]).await
+    }
+
+    /// Waits at most for `patience`, and never for long, until there is a message, and takes it; says whether it did.
+    pub(super) async fn wait(&self, patience: Duration) -> Answer<bool> {
+        let Names { keys, command_timeout, .. } = &*self.names;
+        // Redis takes none for forever.
+        let block = patience.min(MAX_BLOCK).min(*command_timeout / 2).max(Duration::from_millis(1));
+        let options = Options { timeout: Some(*command_timeout + block), ..Options::default() };
+        let client = self.client.with_options(&options);
+        let queue = keys.pending_messages();
+        // fred's own BLMOVE tells a wait in vain like an answer that did not come.
+        let command = CustomCommand::new_static("BLMOVE", ClusterHash::from(queue.as_str()), true);
+        let block = format!("{:.3}", block.as_secs_f64());
+        let moved: Value =
+            client.custom(command, vec![queue, self.taken(), "RIGHT".to_owned(), "LEFT".to_owned(), block]).await?;
+        Ok(!moved.is_null())
+    }
+
+    /// Reads the messages that this worker took first and has not settled, oldest first.
+    pub(super) async fn oldest(&self, most: usize) -> Answer<Vec<Bytes>> {
+        let mut messages: Vec<Bytes> = self.client.lrange(self.taken(), -(most as i64), -1).await?;
+        messages.reverse();
+        Ok(messages)
+    }
+
+    /// Removes written messages from this worker's list and tells of those that still were there; returns how many.
+    pub(super) async fn settle(&self, rows: &[Row], told: &Told) -> Answer<u64> {
+        let keys = &self.names.keys;
+        let touched = vec![
+            self.taken(),
+            keys.queued_message_ids(),
+            keys.persisted_message_ids(),
+            keys.messages_rate(),
+            keys.total_messages(),
+            keys.total_batches(),
+            keys.last_batch_id(),
+            keys.last_batch_size(),
+            keys.last_batch_time(),
+            keys.last_persisted_ids(),
+            keys.avg_latency_ms(),
+            keys.p95_latency_ms(),
+            keys.p99_latency_ms(),
+        ];
+        let [mean, p95, p99] = &told.latency;
+        let mut arguments: Vec<Value> = vec![
+            keys.batch_notifications().into(),
+            told.batch.as_str().into(),
+            told.at.as_str().into(),
+            mean.as_str().into(),
+            p95.as_str().into(),
+            p99.as_str().into(),
+            Value::Integer(messages::PERSISTED_IDS as i64),
+        ];
+        for row in rows {
+            arguments.push(Value::Bytes(row.raw.clone()));
+            arguments.push(row.tracking_id.as_deref().unwrap_or_default().into());
+        }
+        let script = format!("{}{}", messages::RATE_LUA, include_str!("settle.lua"));
+        self.run(script, touched, arguments).await
+    }
+
+    /// Moves a message that will never be a row from this worker's list to the dead letters; `false` where it had gone.
+    pub(super) async fn bury(&self, raw: &Bytes, error: &str) -> Answer<bool> {
+        let arguments: Vec<Value> = vec![
+            Value::Bytes(raw.clone()),
+            dead_letter::MESSAGE.into(),
+            error.into(),
+            self.names.worker.as_str().into(),
+        ];
+        let script = format!("{}{}", dead_letter::LUA, include_str!("bury.lua"));
+        let buried: u64 = self.run(script, vec![self.taken(), self.names.keys.dead_letters()], arguments).await?;
+        Ok(buried == 1)
+    }
+
+    /// Shows that this worker lives; returns the workers that gave no sign of life for long, the longest first.
+    pub(super) async fn announce(&self) -> Answer<Vec<String>> {
+        let Names { keys, worker, dead_after, .. } = &*self.names;
+        let touched = vec![keys.messages_taken_alive(worker), keys.messages_workers()];
+        let arguments = vec![worker.as_str().into(), Value::Integer(dead_after.as_millis() as i64)];
+        self.run(include_str!("announce.lua"), touched, arguments).await
+    }
+
+    /// Says how many messages each of these workers took and has not settled.
+    pub(super) async fn taken_by(&self, workers: &[String]) -> Answer<Vec<u64>> {
+        if workers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let pipeline = self.client.pipeline();
+        for worker in workers {
+            let () = pipeline.llen(self.names.keys.messages_taken(worker)).await?;
+        }
+        pipeline.all().await
+    }
+
+    /// Puts a dead worker's messages back into the queue, in their order; returns how many.
+    pub(super) async fn take_over(&self, worker: &str) -> Answer<u64> {
+        let keys = &self.names.keys;
+        let alive = keys.messages_taken_alive(worker);
+        let touched = vec![keys.pending_messages(), keys.messages_taken(worker), alive, keys.messages_workers()];
+        self.give_back(touched, worker, "if dead").await
+    }
+
+    /// Puts back what this worker took and has not settled, and takes leave; returns how many messages went back.
+    pub(super) async fn leave(&self) -> Answer<u64> {
+        let Names { keys, worker, .. } = &*self.names;
+        let alive = keys.messages_taken_alive(worker);
+        let touched = vec![keys.pending_messages(), self.taken(), alive, keys.messages_workers(), keys.current_rps()];
+        self.give_back(touched, worker, "leave").await
+    }
+
+    async fn give_back(&self, touched: Vec<String>, worker: &str, how: &str) -> Answer<u64> {
+        let mut total = 0;
+        loop {
+            let arguments = vec![worker.into(), how.into(), Value::Integer(GIVE_BACK as i64)];
+            let moved: u64 = self.run(include_str!("give_back.lua"), touched.clone(), arguments).await?;
+            total += moved;
+            if moved < GIVE_BACK as u64 {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// Writes the statistics that change by themselves, and all others where there are none.
+    pub(super) async fn show(&self) -> Answer<()> {
+        let keys = &self.names.keys;
+        let touched = vec![
+            keys.messages_rate(),
+            self.taken(),
+            keys.current_rps(),
+            keys.worker_buffer_size(),
+            keys.total_messages(),
+            keys.total_batches(),
+            keys.last_batch_size(),
+            keys.last_persisted_ids(),
+            keys.avg_latency_ms(),
+            keys.p95_latency_ms(),
+            keys.p99_latency_ms(),
+        ];
+        self.run(format!("{}{}", messages::RATE_LUA, include_str!("show.lua")), touched, Vec::new()).await
+    }
+
+    /// Closes the connection.
+    pub(super) async fn quit(&self) {
+        let _ = self.client.quit().await;
+    }
+
+    fn taken(&self) -> String {
+        self.names.keys.messages_taken(&self.names.worker)
+    }
+
+    async fn run<R: FromValue>(
+        &self,
+        script: impl Into<String>,
+        keys: Vec<String>,
+        arguments: Vec<Value>,
+    ) -> Answer<R> {
+        self.client.eval(script.into(), keys, arguments).await
+    }
+}

@@ -1,0 +1,7 @@
+-- Removes a message that will never be a row and, if it still was there, puts it among the dead letters.
+-- KEYS: what this worker took, the dead letters. ARGV: the message, type, error, worker.
+if redis.call('LREM', KEYS[1], -1, ARGV[1]) == 0 then
+  return 0
+end
+dead_letter(KEYS[2], ARGV[2], ARGV[1], '', '', '1', ARGV[3], ARGV[4])
+return 1
