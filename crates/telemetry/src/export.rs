@@ -109,7 +109,8 @@ fn resource(settings: &ExportSettings) -> Resource {
         .with_attribute(KeyValue::new("process.pid", i64::from(std::process::id())));
     if !is_given("service.instance.id") {
         let host = host_name();
-        resource = resource.with_attribute(KeyValue::new("service.instance.id", format!("{host}-{}", std::process::id())));
+        resource =
+            resource.with_attribute(KeyValue::new("service.instance.id", format!("{host}-{}", std::process::id())));
     }
     // Last, so that it goes before one among the attributes.
     resource.with_attributes(given).with_service_name(settings.service.clone()).build()

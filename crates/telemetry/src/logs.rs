@@ -27,8 +27,20 @@ use crate::metrics::Counter;
 use limit::Limit;
 
 /// Libraries whose debug lines would drown ours; a filter that names them overrides.
-const NOISY: &[&str] =
-    &["fred", "h2", "hyper", "hyper_util", "kube", "opentelemetry", "rustls", "sqlx", "tokio_tungstenite", "tonic", "tower", "tungstenite"];
+const NOISY: &[&str] = &[
+    "fred",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "kube",
+    "opentelemetry",
+    "rustls",
+    "sqlx",
+    "tokio_tungstenite",
+    "tonic",
+    "tower",
+    "tungstenite",
+];
 
 /// Says which log lines are written, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -192,7 +192,8 @@ mod tests {
         histogram.observe_in(0.003, Some(&trace));
         histogram.observe(0.003);
         let text = metrics.encode();
-        let exemplar = "{le=\"0.005\"} 2 # {trace_id=\"0af7651916cd43dd8448eb211c80319c\",span_id=\"b7ad6b7169203331\"} 0.003 ";
+        let exemplar =
+            "{le=\"0.005\"} 2 # {trace_id=\"0af7651916cd43dd8448eb211c80319c\",span_id=\"b7ad6b7169203331\"} 0.003 ";
         assert!(text.contains(exemplar), "{text}");
     }
 

@@ -43,8 +43,7 @@ impl OtlpEndpoint {
 }
 
 impl Value for OtlpEndpoint {
-    const ALLOWED: &'static str =
-        "an address such as http://collector:4317, or https://… for TLS; what it asks for to let us in goes into the headers";
+    const ALLOWED: &'static str = "an address such as http://collector:4317, or https://… for TLS; what it asks for to let us in goes into the headers";
 
     fn parse(text: &str) -> Option<Self> {
         let url = Url::parse(text).ok()?;

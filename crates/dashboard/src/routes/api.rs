@@ -209,13 +209,13 @@ impl Operation<'_> {
     /// Another status with JSON.
     pub(super) fn answers_with<T: JsonSchema>(self, status: u16, what: &str) -> Self {
         let shape = self.written.subschema_for::<T>();
-        self.response(status, what, content("application/json", &shape))
+        self.response(status, what, &content("application/json", &shape))
     }
 
     /// 200 with text of another kind.
     pub(super) fn answers_text(self, kind: &str, what: &str) -> Self {
         let shape: Schema = schemars::json_schema!({"type": "string"});
-        self.response(200, what, content(kind, &shape))
+        self.response(200, what, &content(kind, &shape))
     }
 
     /// A status without a body, or with the problem that it means here.
@@ -225,10 +225,10 @@ impl Operation<'_> {
         } else {
             content("application/problem+json", &self.written.subschema_for::<Shape>())
         };
-        self.response(status, what, content)
+        self.response(status, what, &content)
     }
 
-    fn response(self, status: u16, what: &str, content: Value) -> Self {
+    fn response(self, status: u16, what: &str, content: &Value) -> Self {
         self.told["responses"][status.to_string()] = json!({"description": what, "content": content});
         self
     }

@@ -99,13 +99,7 @@ impl Default for Telemetry {
 
 impl Default for Otlp {
     fn default() -> Self {
-        Self {
-            endpoint: None,
-            protocol: OtlpProtocol::Grpc,
-            headers_secret: None,
-            sample_one_in: 1000,
-            metrics: false,
-        }
+        Self { endpoint: None, protocol: OtlpProtocol::Grpc, headers_secret: None, sample_one_in: 1000, metrics: false }
     }
 }
 

@@ -132,12 +132,7 @@ fn what_the_cluster_cannot_do_is_left_out_and_told() {
     let fields: Vec<&str> = Plan::new(&pipeline, &seen).unwrap().left_out.iter().map(|left| left.field).collect();
     assert_eq!(
         fields,
-        [
-            "workers.autoscaling.mode",
-            "dashboard.httpRoute",
-            "telemetry.serviceMonitor",
-            "telemetry.prometheusRule"
-        ]
+        ["workers.autoscaling.mode", "dashboard.httpRoute", "telemetry.serviceMonitor", "telemetry.prometheusRule"]
     );
     let fields: Vec<&str> = planned(FULL, &[]).unwrap().left_out.iter().map(|left| left.field).collect();
     assert_eq!(fields, [""; 0]);

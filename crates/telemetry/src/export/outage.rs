@@ -41,7 +41,10 @@ impl Outage {
                 if self.told.is_none_or(|told| now.duration_since(told) >= REMIND) {
                     self.told = Some(now);
                     let failures = self.failures.get();
-                    warn!(signal = self.signal, failures, error, "the collector does not take what it is sent, dropped");
+                    warn!(
+                        signal = self.signal,
+                        failures, error, "the collector does not take what it is sent, dropped"
+                    );
                 }
             }
         }

@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::ExportSettings;
 use super::collector::span_exporter;
 use super::outage::Outage;
-use super::ExportSettings;
 use crate::TelemetryError;
 use crate::metrics::{Counter, Metric, Metrics};
 

@@ -118,7 +118,9 @@ impl Collector<'_> {
             // Where a line of the `log` crate came from is in `target` already.
             name if name.starts_with("log.") => return,
             // Names that the line itself uses: an object must not hold one twice.
-            name @ ("ts" | "level" | "target" | "msg" | "spans" | "name" | "trace_id" | "span_id") => Value::from(format!("{name}_")),
+            name @ ("ts" | "level" | "target" | "msg" | "spans" | "name" | "trace_id" | "span_id") => {
+                Value::from(format!("{name}_"))
+            }
             name => Value::from(name.strip_prefix("r#").unwrap_or(name)),
         };
         if self.result.is_ok() {

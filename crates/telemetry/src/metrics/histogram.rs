@@ -27,7 +27,8 @@ impl Histogram {
 
     /// Observes a value, and notes a trace in which it came about.
     pub fn observe_in(&self, value: f64, trace: Option<&SpanContext>) {
-        let labels = trace.map(|trace| [("trace_id", trace.trace_id().to_string()), ("span_id", trace.span_id().to_string())]);
+        let labels =
+            trace.map(|trace| [("trace_id", trace.trace_id().to_string()), ("span_id", trace.span_id().to_string())]);
         let time = trace.map(|_| SystemTime::now());
         self.0.observe(value, labels, time);
     }

@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn a_ratio_of_numbers_in_a_row_is_sampled() {
-        for (ratio, expected) in [(0.0, 0..=0), (0.001, 900..=1_100), (0.5, 499_000..=501_000), (1.0, 1_000_000..=1_000_000)]
+        for (ratio, expected) in
+            [(0.0, 0..=0), (0.001, 900..=1_100), (0.5, 499_000..=501_000), (1.0, 1_000_000..=1_000_000)]
         {
             let threshold = threshold(ratio);
             let sampled = (7_000_000_000..7_001_000_000_u64).filter(|seq| hash(*seq) < threshold).count();

@@ -8,7 +8,9 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::routing::post;
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{MetricsService, MetricsServiceServer};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
@@ -54,8 +56,9 @@ impl Collector {
     pub(crate) async fn grpc() -> Self {
         let (listener, collector, stopped) = Self::new().await;
         let received = collector.received.clone();
-        let services =
-            Server::builder().add_service(TraceServiceServer::new(received.clone())).add_service(MetricsServiceServer::new(received));
+        let services = Server::builder()
+            .add_service(TraceServiceServer::new(received.clone()))
+            .add_service(MetricsServiceServer::new(received));
         tokio::spawn(services.serve_with_incoming_shutdown(TcpIncoming::from(listener), stopped.cancelled_owned()));
         collector
     }
@@ -173,7 +176,8 @@ impl Found {
 
     /// Whether it is linked to a span.
     pub(crate) fn links_to(&self, other: &Self) -> bool {
-        let is_other = |(trace, span): (&Vec<u8>, &Vec<u8>)| (trace, span) == (&other.span.trace_id, &other.span.span_id);
+        let is_other =
+            |(trace, span): (&Vec<u8>, &Vec<u8>)| (trace, span) == (&other.span.trace_id, &other.span.span_id);
         self.span.links.iter().any(|link| is_other((&link.trace_id, &link.span_id)))
     }
 

@@ -117,8 +117,7 @@ async fn whole_traces(collector: &Collector, mut rig: Rig, protocol: &str) {
     }
     assert_eq!(reached, entries.keys().copied().collect(), "every sampled entry is one trace from frame to row");
 
-    let ids: BTreeSet<String> =
-        entries.values().map(|parent| parent.split('-').nth(1).unwrap().to_owned()).collect();
+    let ids: BTreeSet<String> = entries.values().map(|parent| parent.split('-').nth(1).unwrap().to_owned()).collect();
     let exemplar = scrape.lines().find_map(|line| line.split_once("# {trace_id=\"")).unwrap().1;
     assert!(ids.contains(&exemplar[..32]), "an exemplar points at a trace: {exemplar}");
     assert!(!log.contains(HEADER.1));
@@ -167,7 +166,10 @@ async fn what_fails_or_is_slow_is_traced_whatever_the_ratio() {
     let spans = collector.spans();
     let batches: Vec<_> = spans.iter().filter(|found| found.span.name == "worker.batch").collect();
     let failed = batches.iter().find(|found| found.text("error.type").as_deref() == Some("dead_letter"));
-    assert!(failed.is_some_and(|found| found.span.status.as_ref().is_some_and(|status| status.code == 2)), "{unreadable}");
+    assert!(
+        failed.is_some_and(|found| found.span.status.as_ref().is_some_and(|status| status.code == 2)),
+        "{unreadable}"
+    );
     let took = |found: &Found| found.span.end_time_unix_nano - found.span.start_time_unix_nano;
     let transaction = spans.iter().find(|found| found.span.name == "worker.transaction").unwrap();
     assert!(took(transaction) >= 1_000_000, "{transaction:#?}");
