@@ -94,6 +94,18 @@ impl Rig {
             .collect()
     }
 
+    /// Adds the events of these frames to the stream, as another program would.
+    async fn add(&self, frames: &[Bytes]) {
+        for event in events(frames) {
+            let fields = vec![
+                ("type", Bytes::from(event.kind.as_str())),
+                ("data", event.data.clone().into()),
+                ("seq", event.seq.to_string().into()),
+            ];
+            let _: String = self.client.xadd("firehose:events", false, None, "*", fields).await.unwrap();
+        }
+    }
+
     async fn cursor(&self) -> Option<u64> {
         self.client.get::<Option<u64>, _>("firehose:python_cursor").await.unwrap()
     }
@@ -327,18 +339,28 @@ async fn a_cursor_of_the_consumer_before_gives_way_to_the_newest_entry() {
     let frames = frames(&replay);
     let rig = Rig::new(serve(replay).await).await;
     // The Python consumer writes its cursor before its entries: here 50 are missing behind it.
-    let written = events(&frames[..400]);
-    for event in &written {
-        let fields = vec![
-            ("type", Bytes::from(event.kind.as_str())),
-            ("data", event.data.clone().into()),
-            ("seq", event.seq.to_string().into()),
-        ];
-        let _: String = rig.client.xadd("firehose:events", false, None, "*", fields).await.unwrap();
-    }
+    rig.add(&frames[..400]).await;
     let _: () = rig.client.set("firehose:python_cursor", "450", None, None, false).await.unwrap();
     let running = rig.start();
     rig.reaches(1_000).await;
+    running.stop().await;
+    rig.holds_exactly(&frames).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_the_consumer_before_moved_on_once_more_gives_way_too() {
+    let replay = penstock_replay::Settings { rate: Rate::PerSecond(1_000.try_into().unwrap()), ..replay(3_000) };
+    let frames = frames(&replay);
+    let rig = Rig::new(serve(replay).await).await;
+    let running = rig.start();
+    eventually("events", async || running.progress.published() > 100).await;
+    running.stop().await;
+    // Back to the Python consumer for a while, and forth again.
+    let ours = usize::try_from(rig.cursor().await.unwrap()).unwrap();
+    rig.add(&frames[ours..ours + 100]).await;
+    let _: () = rig.client.set("firehose:python_cursor", ours + 150, None, None, false).await.unwrap();
+    let running = rig.start();
+    rig.reaches(3_000).await;
     running.stop().await;
     rig.holds_exactly(&frames).await;
 }

@@ -38,7 +38,7 @@ pub(crate) async fn write(work: Arc<Work>, batches: Arc<Mutex<Receiver<Batch>>>)
         let since_full = Instant::now();
         let traces = BatchTraces::begin(&batch, &work.settings.keys);
         let settled = match &traces {
-            Some(traces) => traces.cover(settle(&work, batch)).await,
+            Some(traces) => traces.cover(Box::pin(settle(&work, batch))).await,
             None => settle(&work, batch).await,
         };
         if settled.is_err() {

@@ -109,6 +109,45 @@ async fn a_prefix_that_is_another_pipelines_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_claim_of_ours_nothing_is_removed() {
+    let Some(rig) = Rig::new("unclaimed").await.and_then(Rig::with_collector) else { return };
+    let (redis, _nodes, _operator) = (Redis::start().await, Nodes::start(&rig), Operator::start(&rig).await);
+    // What another system writes and reads, whose workers claim nothing.
+    redis.flow("").await;
+    let only_ingest =
+        json!({ "redis": { "url": redis.url() }, "workers": { "enabled": false }, "deletionPolicy": "Delete" });
+    rig.create("p", only_ingest).await;
+    rig.until::<FirehosePipeline>("p", "ready", |p| is_ready(p) && p.finalizers() == ["penstock.dev/redis"]).await;
+    delete(&rig, "p").await;
+    rig.until_gone::<FirehosePipeline>("p").await;
+    for key in ["firehose:events", "firehose:python_cursor"] {
+        assert!(redis.has(key).await, "{key}");
+    }
+    let groups = redis.command("XINFO GROUPS firehose:events").await.into_array();
+    assert_eq!(groups.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_it_says_when_it_is_deleted_counts() {
+    let Some(rig) = Rig::new("changed").await.and_then(Rig::with_collector) else { return };
+    let (redis, _nodes) = (Redis::start().await, Nodes::start(&rig));
+    redis.flow("").await;
+    redis.claim("", "changed").await;
+    let operator = Operator::start(&rig).await;
+    rig.create("p", json!({ "redis": { "url": redis.url() }, "deletionPolicy": "Delete" })).await;
+    rig.until::<FirehosePipeline>("p", "ready", |p| is_ready(p) && p.finalizers() == ["penstock.dev/redis"]).await;
+    // Nobody is there to take the finalizer away.
+    operator.stop().await;
+    rig.change("p", json!({ "deletionPolicy": "Retain" })).await;
+    delete(&rig, "p").await;
+    let _operator = Operator::start(&rig).await;
+    rig.until_gone::<FirehosePipeline>("p").await;
+    for key in ["firehose:events", "firehose:python_cursor"] {
+        assert!(redis.has(key).await, "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_away_never_blocks_a_deletion() {
     let Some(rig) = Rig::new("blocked").await else { return };
     let (mut redis, _nodes) = (Redis::start().await, Nodes::start(&rig));

@@ -101,6 +101,11 @@ async fn a_changed_secret_rolls_the_pods_and_is_never_copied() {
     rig.until::<FirehosePipeline>("p", "waiting", |p| reason(p, "Ready") == Some("SecretMissing")).await;
     let ingest = rig.api::<Deployment>().get("p-ingest").await.unwrap();
     assert_eq!(ingest.spec.unwrap().replicas, Some(1), "what runs goes on");
+    // Suspended it needs none.
+    rig.change("p", json!({ "suspend": true })).await;
+    let ended = |deployment: &Deployment| deployment.spec.as_ref().unwrap().replicas == Some(0);
+    rig.until::<Deployment>("p-ingest", "without pods", ended).await;
+    rig.until::<Deployment>("p-worker", "without pods", ended).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

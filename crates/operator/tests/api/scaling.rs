@@ -56,6 +56,33 @@ async fn a_backlog_is_met_with_workers_within_one_round() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_hangs_delays_no_other_pipeline() {
+    let Some(rig) = Rig::new("hanging").await else { return };
+    let (redis, _nodes, _operator) = (Redis::start().await, Nodes::start(&rig), Operator::start(&rig).await);
+    // Takes connections, and never says a word.
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", mute.local_addr().unwrap());
+    let _mute = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((connection, _)) = mute.accept().await {
+            held.push(connection);
+        }
+    });
+    for name in ["a", "b", "z"] {
+        rig.create(name, json!({ "redis": { "url": url, "keyPrefix": format!("{name}:") } })).await;
+    }
+    redis.flow("").await;
+    let scaling = json!({ "drainTarget": "1s", "capacityPerWorker": 10 });
+    rig.create("p", json!({ "redis": { "url": redis.url() }, "workers": { "autoscaling": scaling } })).await;
+    rig.until::<FirehosePipeline>("p", "ready", |p| is_ready(p) && why(p).is_some()).await;
+    let away = |p: &FirehosePipeline| crate::rig::reason(p, "Ready") == Some("RedisUnreachable");
+    rig.until::<FirehosePipeline>("a", "told", away).await;
+    redis.add("", 1_000).await;
+    rig.until::<Deployment>("p-worker", "scaled up", has(10)).await;
+    assert!(has(1)(&rig.api::<Deployment>().get("a-worker").await.unwrap()), "held");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_known_holds_the_number_of_workers() {
     let Some(rig) = Rig::new("unknown").await else { return };
     let (redis, _nodes, _operator) = (Redis::start().await, Nodes::start(&rig), Operator::start(&rig).await);

@@ -121,7 +121,7 @@ impl TraceService for Received {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let_in(request.metadata().clone().into_headers())?;
+        let_in(&request.metadata().clone().into_headers())?;
         self.traces(request.into_inner());
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
@@ -133,23 +133,23 @@ impl MetricsService for Received {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let_in(request.metadata().clone().into_headers())?;
+        let_in(&request.metadata().clone().into_headers())?;
         self.metrics(request.into_inner());
         Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
 }
 
 async fn http_traces(State(received): State<Received>, headers: HeaderMap, body: Bytes) {
-    let_in(headers).unwrap();
+    let_in(&headers).unwrap();
     received.traces(ExportTraceServiceRequest::decode(body).unwrap());
 }
 
 async fn http_metrics(State(received): State<Received>, headers: HeaderMap, body: Bytes) {
-    let_in(headers).unwrap();
+    let_in(&headers).unwrap();
     received.metrics(ExportMetricsServiceRequest::decode(body).unwrap());
 }
 
-fn let_in(headers: HeaderMap) -> Result<(), Status> {
+fn let_in(headers: &HeaderMap) -> Result<(), Status> {
     let key = headers.get(HEADER.0).ok_or_else(|| Status::unauthenticated("no key"))?;
     if key == HEADER.1 { Ok(()) } else { Err(Status::unauthenticated("another key")) }
 }
