@@ -349,20 +349,26 @@ async fn a_cursor_of_the_consumer_before_gives_way_to_the_newest_entry() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_that_the_consumer_before_moved_on_once_more_gives_way_too() {
-    let replay = penstock_replay::Settings { rate: Rate::PerSecond(1_000.try_into().unwrap()), ..replay(3_000) };
-    let frames = frames(&replay);
-    let rig = Rig::new(serve(replay).await).await;
+    let (short, whole) = (replay(200), replay(1_000));
+    let frames = frames(&whole);
+    let rig = Rig::new(serve(short).await).await;
     let running = rig.start();
-    eventually("events", async || running.progress.published() > 100).await;
+    rig.reaches(200).await;
     running.stop().await;
     // Back to the Python consumer for a while, and forth again.
-    let ours = usize::try_from(rig.cursor().await.unwrap()).unwrap();
-    rig.add(&frames[ours..ours + 100]).await;
-    let _: () = rig.client.set("firehose:python_cursor", ours + 150, None, None, false).await.unwrap();
-    let running = rig.start();
-    rig.reaches(3_000).await;
+    rig.add(&frames[200..300]).await;
+    let _: () = rig.client.set("firehose:python_cursor", "350", None, None, false).await.unwrap();
+    // The same host, further on.
+    let address = serve(whole).await;
+    let source = format!(r#"{{"host":"{address}","firstId":"1-0","cursorKey":"firehose:python_cursor"}}"#);
+    let _: () = rig.client.set("firehose:ingest:source", source, None, None, false).await.unwrap();
+    let mut settings = rig.settings.clone();
+    settings.push(("relay.urls", format!("ws://{address}")));
+    let again = Rig { settings, ..rig };
+    let running = again.start();
+    again.reaches(1_000).await;
     running.stop().await;
-    rig.holds_exactly(&frames).await;
+    again.holds_exactly(&frames).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
