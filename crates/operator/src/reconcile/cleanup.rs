@@ -146,7 +146,8 @@ fn names(keys: &Keys, workers: &BTreeSet<String>, minute: u64) -> Vec<String> {
         [
             keys.consumer_alive(worker),
             keys.consumer_applied(worker),
-            keys.messages_taken(worker), keys.messages_taken_alive(worker),
+            keys.messages_taken(worker),
+            keys.messages_taken_alive(worker),
         ]
     });
     fixed.chain(activity).chain(of_workers).collect()
@@ -164,7 +165,9 @@ mod tests {
     fn every_key_of_the_pipeline_is_named_but_for_the_stream_and_the_claim() {
         let keys = Keys::default();
         let names = names(&keys, &BTreeSet::from(["w-0".to_owned()]), 29_000_000);
-        for key in [keys.cursor().to_owned(), keys.dead_letters(), keys.consumer_applied("w-0"), keys.messages_taken("w-0")] {
+        for key in
+            [keys.cursor().to_owned(), keys.dead_letters(), keys.consumer_applied("w-0"), keys.messages_taken("w-0")]
+        {
             assert!(names.contains(&key), "{key}");
         }
         assert!(names.contains(&keys.activity(29_000_000)) && names.contains(&keys.activity(29_000_000 - 1_500)));

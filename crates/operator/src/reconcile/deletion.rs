@@ -27,10 +27,7 @@ pub(super) const FINALIZER: &str = "penstock.dev/redis";
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// Sets or takes away the finalizer, as the policy says. One that is being deleted gets none any more.
-pub(super) async fn keep_finalizer(
-    context: &Context,
-    object: &FirehosePipeline,
-) -> Result<(), ReconcileError> {
+pub(super) async fn keep_finalizer(context: &Context, object: &FirehosePipeline) -> Result<(), ReconcileError> {
     let wanted = object.spec.deletion_policy == DeletionPolicy::Delete;
     if object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) == wanted {
         return Ok(());

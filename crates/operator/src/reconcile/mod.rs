@@ -201,7 +201,11 @@ async fn carry_out(context: &Arc<Context>, object: &FirehosePipeline) -> Result<
         let target = match known {
             Some(target) => Some(target),
             // What cannot be read or planned holds up no deletion: at its deadline the resource is let go.
-            None => plan(context, &pipeline, object).await.ok().and_then(Result::ok).map(|plan| Arc::new(Target::new(&plan))),
+            None => plan(context, &pipeline, object)
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .map(|plan| Arc::new(Target::new(&plan))),
         };
         return deletion::carry_out(context, &pipeline, object, target.as_deref()).await;
     }
