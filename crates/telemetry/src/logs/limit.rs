@@ -67,8 +67,11 @@ impl Limit {
         let mut windows = self.windows();
         let new = || Window { began: now, written: 0, left_out: None };
         let window = windows.entry(metadata.callsite()).or_insert_with(new);
-        // What is owed is told before the count begins anew.
-        if now.saturating_duration_since(window.began) >= PERIOD && window.left_out.is_none() {
+        if now.saturating_duration_since(window.began) >= PERIOD {
+            // The line that is written tells first what is owed, and with that the count begins anew.
+            if window.left_out.is_some() {
+                return true;
+            }
             *window = new();
         }
         if window.written < LINES {
@@ -154,5 +157,18 @@ mod tests {
         assert_eq!(told, [LeftOut { target: "a::b", like: "bad frame".to_owned(), lines: 15 }]);
         assert_eq!(limit.left_out(start + PERIOD), [], "told once");
         assert!(limit.admit(place(), start + PERIOD, String::new), "a new period begins");
+    }
+
+    #[test]
+    fn a_place_that_alone_has_something_to_say_is_heard_again() {
+        let limit = Limit::new(Counter::default());
+        let start = Instant::now();
+        let said = (0..25).filter(|_| limit.admit(place(), start, String::new)).count();
+        assert_eq!(said, 10);
+        // Nobody else wrote a line meanwhile, so nothing was told.
+        assert!(limit.admit(place(), start + PERIOD, String::new));
+        assert_eq!(limit.left_out(start + PERIOD)[0].lines, 15);
+        let said = (0..25).filter(|_| limit.admit(place(), start + PERIOD, String::new)).count();
+        assert_eq!(said, 10);
     }
 }

@@ -96,7 +96,7 @@ async fn settle(work: &Work, buffer: &Buffer, taken: Vec<Bytes>, latencies: &mut
     for raw in taken {
         match Row::read(raw, now) {
             Ok(row) => rows.push(row),
-            Err((raw, error)) => bury(work, buffer, &raw, &chain(&error)).await?,
+            Err((raw, error)) => bury(work, buffer, &raw, &chain(&error), &error.to_string()).await?,
         }
     }
     let mut bisection = Bisection::new(rows.len());
@@ -117,7 +117,7 @@ async fn settle(work: &Work, buffer: &Buffer, taken: Vec<Bytes>, latencies: &mut
             }
             Err(error) if !bisection.refused() => {
                 for row in part {
-                    bury(work, buffer, &row.raw, &error).await?;
+                    bury(work, buffer, &row.raw, &error, &error).await?;
                 }
             }
             Err(_) => {}
@@ -154,8 +154,9 @@ async fn insert(work: &Work, rows: &[Row]) -> Result<Result<u64, String>, Abando
     }
 }
 
-/// Puts a message aside that will never be a row: first in PostgreSQL, then among the dead letters in Redis.
-async fn bury(work: &Work, buffer: &Buffer, raw: &Bytes, error: &str) -> Result<(), Abandoned> {
+/// Puts a message aside that will never be a row: first in PostgreSQL, then among the dead letters in Redis. `told` goes to the log, and
+/// holds nothing of the message.
+async fn bury(work: &Work, buffer: &Buffer, raw: &Bytes, error: &str, told: &str) -> Result<(), Abandoned> {
     let error = shortened(error);
     let key = format!("{}:{}", dead_letter::MESSAGE, message::key(raw));
     let letter = DeadLetter {
@@ -169,6 +170,6 @@ async fn bury(work: &Work, buffer: &Buffer, raw: &Bytes, error: &str) -> Result<
     };
     crate::dead_letters::keep(work, &letter).await?;
     let new = work.insist(Action::SettleMessages, || buffer.bury(raw, error)).await?;
-    work.events.message_buried(error, new);
+    work.events.message_buried(told, new);
     Ok(())
 }
