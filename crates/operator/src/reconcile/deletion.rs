@@ -67,7 +67,7 @@ pub(super) async fn carry_out(
 }
 
 /// Lets a resource go at its deadline that cannot be read, and so says neither what is to be removed nor where.
-pub(super) async fn let_go(context: &Context, metadata: &ObjectMeta) -> Result<Action, ReconcileError> {
+pub(super) async fn let_go(context: &Context, name: &Name, metadata: &ObjectMeta) -> Result<Action, ReconcileError> {
     let ours = metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
     if metadata.deletion_timestamp.is_none() || !ours {
         return Ok(Action::await_change());
@@ -76,11 +76,7 @@ pub(super) async fn let_go(context: &Context, metadata: &ObjectMeta) -> Result<A
     if !left.is_zero() {
         return Ok(Action::requeue(left));
     }
-    let name = Name {
-        namespace: metadata.namespace.clone().unwrap_or_default(),
-        name: metadata.name.clone().unwrap_or_default(),
-    };
-    context.telemetry.gave_up(&name, "the resource cannot be read");
+    context.telemetry.gave_up(name, "the resource cannot be read");
     set_finalizer(context, metadata, false).await?;
     Ok(Action::await_change())
 }

@@ -92,6 +92,16 @@ impl ObjectKey {
         }
     }
 
+    /// Names the Deployment of a pipeline's part.
+    pub(crate) fn deployment(namespace: &str, pipeline: &str, part: Part) -> Self {
+        Self {
+            group: "apps".to_owned(),
+            kind: "Deployment".to_owned(),
+            namespace: namespace.to_owned(),
+            name: names::part(pipeline, part),
+        }
+    }
+
     fn place(&self) -> Name {
         Name { namespace: self.namespace.clone(), name: self.name.clone() }
     }
@@ -251,12 +261,7 @@ impl Index {
 
     /// Returns how far a part's Deployment is; somebody else's of that name is none.
     pub(crate) fn rollout(&self, pipeline: &Pipeline, part: Part) -> Option<Rollout> {
-        let key = ObjectKey {
-            group: "apps".to_owned(),
-            kind: "Deployment".to_owned(),
-            namespace: pipeline.name.namespace.clone(),
-            name: names::part(&pipeline.name.name, part),
-        };
+        let key = ObjectKey::deployment(&pipeline.name.namespace, &pipeline.name.name, part);
         let seen = self.seen();
         seen.owned.get(&key).filter(|owned| owned.is_of(&pipeline.uid))?;
         seen.rollouts.get(&key.place()).cloned()

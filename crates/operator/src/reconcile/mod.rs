@@ -165,8 +165,8 @@ fn reconcile(object: Arc<Guarded>, desk: Arc<Desk>) -> BoxFuture<'static, Result
             }
             Err(invalid) => {
                 context.telemetry.malformed(&name, &invalid.error);
-                status::publish_malformed(context, object.meta(), &invalid.error).await;
-                deletion::let_go(context, object.meta()).await
+                status::publish_malformed(context, &name, object.meta(), &invalid.error).await;
+                deletion::let_go(context, &name, object.meta()).await
             }
         };
         if let Err(error) = &done {
@@ -321,7 +321,7 @@ async fn apply_all(
     let mut wanted: HashSet<_> = children.iter().map(key_of).collect();
     if plan.spec.suspend && plan.spec.workers.enabled && !plan.workers_exist {
         // It may have come into being since the plan was made.
-        wanted.insert(workers_key(plan));
+        wanted.insert(index::ObjectKey::deployment(&plan.namespace, &plan.name, Part::Worker));
     }
     apply::delete_orphans(context, pipeline, &wanted, plan.spec.suspend).await?;
     failed.map_or(Ok(()), |error| Err(error.into()))
@@ -329,7 +329,7 @@ async fn apply_all(
 
 /// Deletes a Job that failed some time ago, so that it is made anew once it is gone.
 async fn retry_migration(context: &Context, pipeline: &Pipeline, children: &[Child]) -> Result<(), ApplyError> {
-    let Some(job) = children.iter().find(|child| child.resource.kind == "Job") else { return Ok(()) };
+    let Some(job) = migration_job(children) else { return Ok(()) };
     let Some(index::JobEnd::Failed { since }) = context.index.job(&Name::of(&job.object)) else { return Ok(()) };
     let rested = Duration::try_from(Timestamp::now().duration_since(since)).is_ok_and(|rested| rested >= MIGRATE_AGAIN);
     let key = key_of(job);
@@ -341,7 +341,7 @@ async fn retry_migration(context: &Context, pipeline: &Pipeline, children: &[Chi
 
 /// Says how far the Job among the children is.
 fn migration(context: &Context, children: &[Child]) -> Migration {
-    let Some(job) = children.iter().find(|child| child.resource.kind == "Job") else { return Migration::NotOurs };
+    let Some(job) = migration_job(children) else { return Migration::NotOurs };
     let name = Name::of(&job.object);
     match context.index.job(&name) {
         Some(index::JobEnd::Complete) => Migration::Done,
@@ -351,17 +351,12 @@ fn migration(context: &Context, children: &[Child]) -> Migration {
     }
 }
 
-fn key_of(child: &Child) -> index::ObjectKey {
-    index::ObjectKey::of(&child.resource, &child.object.metadata)
+fn migration_job(children: &[Child]) -> Option<&Child> {
+    children.iter().find(|child| child.resource.kind == "Job")
 }
 
-fn workers_key(plan: &Plan) -> index::ObjectKey {
-    index::ObjectKey {
-        group: "apps".to_owned(),
-        kind: "Deployment".to_owned(),
-        namespace: plan.namespace.clone(),
-        name: build::names::part(&plan.name, Part::Worker),
-    }
+fn key_of(child: &Child) -> index::ObjectKey {
+    index::ObjectKey::of(&child.resource, &child.object.metadata)
 }
 
 // === impl ReconcileError ===

@@ -139,11 +139,7 @@ pub(crate) async fn publish(context: &Context, pipeline: &Pipeline) {
 }
 
 /// Says of an object that cannot be read why not, where the API server lets it: one that its schema refuses may be too wrong.
-pub(crate) async fn publish_malformed(context: &Context, metadata: &ObjectMeta, error: &str) {
-    let name = Name {
-        namespace: metadata.namespace.clone().unwrap_or_default(),
-        name: metadata.name.clone().unwrap_or_default(),
-    };
+pub(crate) async fn publish_malformed(context: &Context, name: &Name, metadata: &ObjectMeta, error: &str) {
     let message = clip(format!("The resource cannot be read ({error}): correct it, or apply it anew"));
     let condition = Condition {
         kind: "Ready".to_owned(),
@@ -159,8 +155,8 @@ pub(crate) async fn publish_malformed(context: &Context, metadata: &ObjectMeta, 
         conditions: vec![condition],
         ..PipelineStatus::default()
     };
-    if let Err(error) = write(context, &name, metadata.uid.as_deref(), &status).await {
-        context.telemetry.status_refused(&name, &error);
+    if let Err(error) = write(context, name, metadata.uid.as_deref(), &status).await {
+        context.telemetry.status_refused(name, &error);
     }
     let about = ObjectReference {
         api_version: Some(FirehosePipeline::api_version(&()).into_owned()),
