@@ -19,9 +19,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// How long a database that did not say which one it is gets left alone, while Redis looks whole.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
-const INCARNATION: &str = "SELECT value FROM penstock_meta WHERE key = 'incarnation' AND value <> ''";
+const INCARNATION: &str = "SELECT value FROM penstock.meta WHERE key = 'incarnation' AND value <> ''";
 
-const CHECKPOINTS: &str = "SELECT host, seq, stream_id FROM penstock_checkpoint ORDER BY updated_at DESC, host";
+const CHECKPOINTS: &str = "SELECT host, seq, stream_id FROM penstock.checkpoint ORDER BY updated_at DESC, host";
 
 /// Up to where one host's events are settled: committed, or dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -43,10 +43,18 @@ const MIGRATIONS: [(i64, &str, &str); 2] = [
     (2, "penstock", include_str!("../migrations/0002_penstock.sql")),
 ];
 
-const TABLE: &str = "penstock_migrations";
+/// The schema that holds all that is ours.
+const SCHEMA: &str = "penstock";
+
+const TABLE: &str = "penstock.migrations";
 
 /// How long a statement may wait for a lock: a migration that queues behind a long query would hold up everybody else.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '3s'; SET client_min_messages = warning";
+
+/// Leaves our own schema out of the path. A role of that name has it first there, and would make the AppView's tables in it.
+pub(crate) const SEARCH_PATH: &str = "\
+SELECT set_config('search_path', coalesce(nullif((SELECT string_agg(quote_ident(name), ', ' ORDER BY at)
+  FROM unnest(current_schemas(false)) WITH ORDINALITY AS s (name, at) WHERE name <> 'penstock'), ''), 'public'), false)";
 
 /// How long to go on trying to get the locks.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -67,8 +75,6 @@ const OTHERS: [(&str, &[&str]); 12] = [
             "search_vector",
             "created_at",
             "indexed_at",
-            "active",
-            "status",
         ],
     ),
     (
@@ -78,7 +84,7 @@ const OTHERS: [(&str, &[&str]); 12] = [
     ("feed_items", &["uri", "post_uri", "originator_did", "type", "sort_at", "cid", "created_at"]),
     ("quotes", &["uri", "cid", "post_uri", "quoted_uri", "quoted_cid", "created_at"]),
     (
-        "penstock_repos",
+        "penstock.repos",
         &[
             "did",
             "rev",
@@ -92,12 +98,12 @@ const OTHERS: [(&str, &[&str]); 12] = [
             "profile_entry",
         ],
     ),
-    ("penstock_tombstones", &["uri", "commit_rev", "entry_id"]),
-    ("penstock_shadowed", &["uri", "repo", "kind", "key_a", "key_b", "commit_rev", "entry_id", "row"]),
-    ("penstock_counts", &["worker", "field", "total"]),
-    ("penstock_checkpoint", &["host", "seq", "stream_id", "updated_at"]),
-    ("penstock_dead_letters", &["orig_id", "kind", "data", "seq", "deliveries", "error", "consumer", "created_at"]),
-    ("penstock_meta", &["key", "value"]),
+    ("penstock.tombstones", &["uri", "commit_rev", "entry_id"]),
+    ("penstock.shadowed", &["uri", "repo", "kind", "key_a", "key_b", "commit_rev", "entry_id", "row"]),
+    ("penstock.counts", &["worker", "field", "total"]),
+    ("penstock.checkpoint", &["host", "seq", "stream_id", "updated_at"]),
+    ("penstock.dead_letters", &["orig_id", "kind", "data", "seq", "deliveries", "error", "consumer", "created_at"]),
+    ("penstock.meta", &["key", "value"]),
     ("messages", &["id", "user_id", "channel_id", "content", "created_at", "inserted_at", "tracking_id", "dedupe_key"]),
 ];
 
@@ -115,6 +121,7 @@ pub async fn migrate(url: &str) -> Result<(), SchemaError> {
         // Each attempt has a connection of its own: closing it gives up the advisory lock, whatever happened.
         let mut conn = PgConnection::connect_with(&options).await.map_err(SchemaError::Connect)?;
         conn.execute(LOCK_TIMEOUT).await.map_err(SchemaError::Connect)?;
+        conn.execute(SEARCH_PATH).await.map_err(SchemaError::Connect)?;
         let outcome = migrator().run_direct(None, &mut conn, false).await;
         // The migration's outcome counts, not the farewell's.
         let _ = conn.close().await;
@@ -147,6 +154,7 @@ fn migrator() -> Migrator {
     });
     let mut migrator = Migrator::with_migrations(migrations.into());
     migrator.dangerous_set_table_name(TABLE);
+    migrator.create_schema(SCHEMA);
     migrator.set_ignore_missing(true);
     migrator
 }

@@ -102,7 +102,7 @@ async fn stage(connection: &mut PgConnection, wanted: Tables) -> Result<Vec<Stag
 
 impl Tables {
     fn hold(self, table: &str) -> bool {
-        let of_migrations = table == "penstock_migrations" || table == "penstock_meta";
+        let of_migrations = table == "penstock.migrations" || table == "penstock.meta";
         match self {
             Self::AppView => !table.starts_with("penstock_"),
             Self::All => !of_migrations,

@@ -8,12 +8,12 @@ use sqlx::{Connection, PgConnection};
 use super::*;
 
 const TABLES: &str = "\
-CREATE TABLE penstock_checkpoint (
+CREATE TABLE penstock.checkpoint (
   host text COLLATE \"C\" PRIMARY KEY, seq bigint NOT NULL, stream_id text NOT NULL,
   updated_at timestamp NOT NULL DEFAULT clock_timestamp()
 );
-CREATE TABLE penstock_meta (key text COLLATE \"C\" PRIMARY KEY, value text NOT NULL);
-INSERT INTO penstock_meta VALUES ('incarnation', 'here');";
+CREATE TABLE penstock.meta (key text COLLATE \"C\" PRIMARY KEY, value text NOT NULL);
+INSERT INTO penstock.meta VALUES ('incarnation', 'here');";
 
 /// Makes the tables in a database, and lets the rig use it.
 async fn remember(rig: &mut Rig, url: &str) -> PgConnection {
@@ -24,7 +24,7 @@ async fn remember(rig: &mut Rig, url: &str) -> PgConnection {
 }
 
 async fn checkpoint(postgres: &mut PgConnection, host: &str, seq: i64, stream_id: &str) {
-    let insert = "INSERT INTO penstock_checkpoint (host, seq, stream_id) VALUES ($1, $2, $3)";
+    let insert = "INSERT INTO penstock.checkpoint (host, seq, stream_id) VALUES ($1, $2, $3)";
     sqlx::query(insert).bind(host).bind(seq).bind(stream_id).execute(postgres).await.unwrap();
 }
 

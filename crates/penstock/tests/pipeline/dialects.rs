@@ -168,7 +168,7 @@ async fn poison_is_put_aside_by_name_and_its_neighbours_are_written() {
         assert_eq!(said, [*kind, "21", "1", "w-1"]);
         assert!(letter["error"].contains(error), "{letter:?}");
         let kept = "SELECT jsonb_build_array(kind, convert_from(data, 'UTF8'), seq, error)
-            FROM penstock_dead_letters WHERE orig_id = $1";
+            FROM penstock.dead_letters WHERE orig_id = $1";
         let kept: Value = sqlx::query_scalar(kept).bind(id).fetch_one(&rig.pool).await.unwrap();
         assert_eq!(
             kept,

@@ -64,8 +64,6 @@ pub(crate) const COUNTED: [&str; 8] =
 #[derive(Default)]
 struct Repo {
     handle: Option<String>,
-    active: Option<bool>,
-    status: Option<String>,
     /// By path.
     records: BTreeMap<String, Record>,
 }
@@ -201,8 +199,6 @@ impl Repo {
                 }
             }
             "account" => {
-                self.active = data["active"].as_bool();
-                self.status = data["status"].as_str().map(str::to_owned);
                 // Any other status only hides what is there.
                 if data["active"] == false && data["status"] == "deleted" {
                     self.records.clear();
@@ -239,7 +235,7 @@ impl Repo {
                 "display_name": profile["displayName"], "description": profile["description"],
                 "avatar_url": profile["avatar"]["ref"]["$link"], "banner_url": profile["banner"]["ref"]["$link"],
                 "profile_record": profile, "pinned_post": profile["pinnedPost"], "search_vector": null,
-                "created_at": timestamp(&profile["createdAt"]), "active": self.active, "status": self.status,
+                "created_at": timestamp(&profile["createdAt"]),
             }),
         );
         // Of records that want the same pair, the one with the greatest rev, then URI, is visible.

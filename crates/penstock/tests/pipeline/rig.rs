@@ -232,7 +232,7 @@ impl Rig {
 
     /// How many deleted accounts still have rows.
     pub(crate) async fn unswept(&self) -> i64 {
-        let unswept = "SELECT count(*) FROM penstock_repos WHERE deleted_through > coalesce(swept_through, '')";
+        let unswept = "SELECT count(*) FROM penstock.repos WHERE deleted_through > coalesce(swept_through, '')";
         sqlx::query_scalar(unswept).fetch_one(&self.pool).await.unwrap()
     }
 
@@ -381,7 +381,7 @@ impl Rig {
     /// The numbers of the dead letters in PostgreSQL.
     pub(crate) async fn kept_dead_letters(&self) -> BTreeSet<u64> {
         let kept: Vec<String> =
-            sqlx::query_scalar("SELECT seq FROM penstock_dead_letters").fetch_all(&self.pool).await.unwrap();
+            sqlx::query_scalar("SELECT seq FROM penstock.dead_letters").fetch_all(&self.pool).await.unwrap();
         kept.iter().map(|seq| seq.parse().unwrap()).collect()
     }
 }

@@ -28,7 +28,7 @@ impl Bench {
     }
 
     async fn checkpoint(&self, host: &str) -> Option<(i64, String)> {
-        let sql = "SELECT seq, stream_id FROM penstock_checkpoint WHERE host = $1";
+        let sql = "SELECT seq, stream_id FROM penstock.checkpoint WHERE host = $1";
         sqlx::query_as(sql).bind(host).fetch_optional(&self.pool).await.unwrap()
     }
 

@@ -154,7 +154,7 @@ async fn bad_messages_become_dead_letters_and_harm_no_other() {
     assert!(said(&bad[2]).contains("3000000000"), "{}", said(&bad[2]));
     assert!(said(&bad[3]).contains("23514"), "{}", said(&bad[3]));
     assert_eq!(said(&bad[4]), "content is blank");
-    assert_eq!(bench.texts("SELECT kind FROM penstock_dead_letters").await, ["message"; 5]);
+    assert_eq!(bench.texts("SELECT kind FROM penstock.dead_letters").await, ["message"; 5]);
     assert_eq!(bench.length("pending_messages:taken:w-0").await, 0);
     assert_eq!(worker.metric("penstock_dead_letters_total{"), 5.0);
     worker.stop().await.unwrap();

@@ -88,7 +88,7 @@ async fn a_poison_entry_becomes_a_dead_letter_and_its_neighbours_are_written() {
     assert_eq!(letter(&alone)["data"], commit("d", "3kd", &[custom_op(9, true)]));
     assert_eq!((&*letter(&alone)["deliveries"], &*letter(&alone)["seq"]), ("1", "53"));
     assert_eq!(letter(&alone)["consumer"], "w-0");
-    let kept = bench.texts("SELECT orig_id FROM penstock_dead_letters").await.len();
+    let kept = bench.texts("SELECT orig_id FROM penstock.dead_letters").await.len();
     assert_eq!(kept, 4);
     assert_eq!(worker.metric("penstock_dead_letters_total{"), 4.0);
     worker.stop().await.unwrap();
@@ -178,15 +178,15 @@ async fn traces_of_deletes_go_once_nothing_older_can_come() {
     let delete = r#"{"action":"delete","path":"app.bsky.feed.like/gone"}"#.to_owned();
     bench.add("commit", &commit("a", "3ka", &[delete]), "1").await;
     let worker = bench.start("w-0", &[("worker.tombstoneRetention", "1s")]);
-    eventually!(bench.rows("penstock_tombstones").await == 1);
+    eventually!(bench.rows("penstock.tombstones").await == 1);
     // A dead letter that came from an older entry may still be replayed.
     bench.command("XADD firehose:dead-letters * type commit data {} seq 1 origId 5-1 deliveries 1").await;
     let pruned_by = Instant::now() + std::time::Duration::from_millis(3500);
     while Instant::now() < pruned_by {
-        assert_eq!(bench.rows("penstock_tombstones").await, 1);
+        assert_eq!(bench.rows("penstock.tombstones").await, 1);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     bench.command("DEL firehose:dead-letters").await;
-    eventually!(bench.rows("penstock_tombstones").await == 0);
+    eventually!(bench.rows("penstock.tombstones").await == 0);
     worker.stop().await.unwrap();
 }

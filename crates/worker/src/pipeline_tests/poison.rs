@@ -107,7 +107,7 @@ async fn a_full_disk_acknowledges_nothing_and_buries_nothing() {
         bench.execute(empty).await;
         eventually!(bench.total().await == 1000);
         assert_eq!(bench.rows("likes").await, 1000);
-        assert_eq!((bench.dead_letters().await.len(), bench.rows("penstock_dead_letters").await), (0, 0));
+        assert_eq!((bench.dead_letters().await.len(), bench.rows("penstock.dead_letters").await), (0, 0));
         assert_eq!(worker.metric("penstock_dead_letters_total"), 0.0);
         eventually!(worker.health.is_ready());
         worker.stop().await.unwrap();
@@ -172,12 +172,12 @@ async fn workers_on_the_same_hot_rows_and_a_client_that_locks_them_backwards_end
         workers.iter().map(of).sum::<f64>()
     };
     let repos = (
-        "SELECT FROM penstock_repos WHERE did = 'did:plc:r11' FOR UPDATE",
-        "SELECT FROM penstock_repos WHERE did = 'did:plc:r00' FOR UPDATE",
+        "SELECT FROM penstock.repos WHERE did = 'did:plc:r11' FOR UPDATE",
+        "SELECT FROM penstock.repos WHERE did = 'did:plc:r00' FOR UPDATE",
     );
     let counts = (
         "SELECT FROM post_aggregations WHERE post_uri LIKE '%/p01' FOR UPDATE",
-        "SELECT FROM penstock_repos WHERE did LIKE 'did:plc:r%' ORDER BY did DESC FOR UPDATE",
+        "SELECT FROM penstock.repos WHERE did LIKE 'did:plc:r%' ORDER BY did DESC FOR UPDATE",
     );
     let mut refused = 0;
     let mut posts = 2;
@@ -202,7 +202,7 @@ async fn workers_on_the_same_hot_rows_and_a_client_that_locks_them_backwards_end
     for (field, count) in [("likes", likes), ("users", REPOS as i64), ("post_aggregations", POSTS as i64)] {
         eventually!(bench.counter("db:record_counts", field).await == count, "{field}");
     }
-    assert_eq!(bench.rows("penstock_shadowed").await, 0);
+    assert_eq!(bench.rows("penstock.shadowed").await, 0);
     for worker in workers {
         worker.stop().await.unwrap();
     }

@@ -3,7 +3,7 @@
 use sqlx::{Connection, Executor, PgConnection};
 use tracing::info;
 
-use super::SchemaError;
+use super::{SEARCH_PATH, SchemaError};
 
 /// How many rows had wrong counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ DELETE FROM post_aggregations AS a
 
 /// The rows that came and went are counted as a worker's are: any worker publishes them.
 const TALLY: &str = "\
-INSERT INTO penstock_counts AS c (worker, field, total) VALUES ('recount', 'post_aggregations', $1)
+INSERT INTO penstock.counts AS c (worker, field, total) VALUES ('recount', 'post_aggregations', $1)
 ON CONFLICT (worker, field) DO UPDATE SET total = c.total + excluded.total";
 
 const LIKED: [&str; 2] = [
@@ -87,6 +87,7 @@ UPDATE posts AS p SET has_thread_gate = c.thread, has_post_gate = c.post
 pub async fn recount(url: &str) -> Result<Mended, SchemaError> {
     let options = url.parse().map_err(SchemaError::Url)?;
     let mut conn = PgConnection::connect_with(&options).await.map_err(SchemaError::Connect)?;
+    conn.execute(SEARCH_PATH).await.map_err(SchemaError::Connect)?;
     let mended = mend(&mut conn).await.map_err(SchemaError::Recount)?;
     info!(posts = mended.posts, liked = mended.liked, gates = mended.gates, "counts are mended");
     // The transaction is committed: a failed farewell changes nothing.

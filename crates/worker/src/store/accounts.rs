@@ -36,7 +36,7 @@ type GuardRow = (String, bool, Option<String>, Option<String>, Option<String>, O
 // that come after it see what the holder before us committed.
 const LOCK: &str = "\
 WITH locked AS (
-  INSERT INTO penstock_repos AS r (did, rev)
+  INSERT INTO penstock.repos AS r (did, rev)
   SELECT u.did, u.rev FROM unnest($1::text[], $2::text[]) AS u (did, rev)
   ON CONFLICT (did) DO UPDATE SET rev = greatest(r.rev, excluded.rev)
   RETURNING did, xmax = 0 AS fresh, deleted_through, identity_entry, account_entry, profile_rev, profile_entry
@@ -89,7 +89,7 @@ pub(crate) async fn write_stubs(conn: &mut PgConnection, guards: &Guards, tally:
 const HANDLES: &str = "\
 UPDATE users AS t SET handle = u.handle FROM unnest($1::text[], $2::text[]) AS u (did, handle) WHERE t.did = u.did";
 const IDENTITIES: &str = "\
-UPDATE penstock_repos AS r SET identity_entry = u.entry FROM unnest($1::text[], $2::text[]) AS u (did, entry)
+UPDATE penstock.repos AS r SET identity_entry = u.entry FROM unnest($1::text[], $2::text[]) AS u (did, entry)
 WHERE r.did = u.did";
 
 /// Takes the handles of identity events that are later than the last one taken.
@@ -113,14 +113,11 @@ pub(crate) async fn write_identities(conn: &mut PgConnection, batch: &Batch<'_>,
     Ok(())
 }
 
-const STATUSES: &str = "\
-UPDATE users AS t SET active = u.active, status = u.status
-  FROM unnest($1::text[], $2::bool[], $3::text[]) AS u (did, active, status) WHERE t.did = u.did";
 const ACCOUNTS: &str = "\
-UPDATE penstock_repos AS r SET active = u.active, status = u.status, account_entry = u.entry
+UPDATE penstock.repos AS r SET active = u.active, status = u.status, account_entry = u.entry
   FROM unnest($1::text[], $2::bool[], $3::text[], $4::text[]) AS u (did, active, status, entry) WHERE r.did = u.did";
 const DELETED: &str = "\
-UPDATE penstock_repos AS r SET deleted_through = u.entry
+UPDATE penstock.repos AS r SET deleted_through = u.entry
   FROM unnest($1::text[], $2::text[]) AS u (did, entry) WHERE r.did = u.did";
 
 /// Takes the statuses of account events that are later than the last one taken, and marks deletions.
@@ -136,7 +133,6 @@ pub(crate) async fn write_accounts(conn: &mut PgConnection, batch: &Batch<'_>, g
         let active = || later.iter().map(|(_, change, _)| change.active).bind_iter();
         let status = || later.iter().map(|(_, _, status)| status.as_deref()).bind_iter();
         let entries = later.iter().map(|(_, change, _)| Stamp::Live(change.order).to_string()).bind_iter();
-        sqlx::query(STATUSES).bind(dids()).bind(active()).bind(status()).execute(&mut *conn).await?;
         let accounts = sqlx::query(ACCOUNTS).bind(dids()).bind(active()).bind(status());
         accounts.bind(entries).execute(&mut *conn).await?;
     }
@@ -166,7 +162,7 @@ UPDATE users AS t SET display_name = u.name, description = u.description, avatar
     $10::timestamp[]) AS u (did, fills, name, description, avatar, banner, record, pinned, created_at)
  WHERE t.did = u.did AND NOT (u.fills AND t.profile_record IS NOT NULL)";
 const PROFILE_GUARDS: &str = "\
-UPDATE penstock_repos AS r SET profile_rev = u.rev, profile_entry = u.entry
+UPDATE penstock.repos AS r SET profile_rev = u.rev, profile_entry = u.entry
   FROM unnest($1::text[], $2::text[], $3::text[]) AS u (did, rev, entry) WHERE r.did = u.did";
 
 /// Writes profiles; a deleted one leaves its columns empty and its guard behind.

@@ -20,11 +20,11 @@ pub struct Checkpoint {
 const TURN: i64 = 0x7065_6e73_746f_636c;
 
 const BEGIN: &str = "\
-SELECT pg_try_advisory_xact_lock($1), coalesce((SELECT value FROM penstock_meta WHERE key = 'incarnation'), '')";
+SELECT pg_try_advisory_xact_lock($1), coalesce((SELECT value FROM penstock.meta WHERE key = 'incarnation'), '')";
 
 // A host's sequence may begin again: then the number goes down.
 const KEEP: &str = "\
-INSERT INTO penstock_checkpoint AS c (host, seq, stream_id, updated_at) VALUES ($1, $2, $3, clock_timestamp())
+INSERT INTO penstock.checkpoint AS c (host, seq, stream_id, updated_at) VALUES ($1, $2, $3, clock_timestamp())
 ON CONFLICT (host) DO UPDATE SET seq = excluded.seq, stream_id = excluded.stream_id, updated_at = excluded.updated_at";
 
 // === impl Store ===

@@ -40,7 +40,7 @@ DELETE FROM post_aggregations WHERE post_uri = ANY($1) AND greatest(like_count, 
   quote_count, bookmark_count) <= 0";
 
 const TALLY: &str = "\
-INSERT INTO penstock_counts AS c (worker, field, total)
+INSERT INTO penstock.counts AS c (worker, field, total)
 SELECT $1, u.field, u.more FROM unnest($2::text[], $3::bigint[]) AS u (field, more)
 ON CONFLICT (worker, field) DO UPDATE SET total = c.total + excluded.total";
 
@@ -165,7 +165,7 @@ impl Tally {
 
     pub(crate) fn left_shadows(&mut self, rows: u64) {
         if rows > 0 {
-            *self.rows.entry("penstock_shadowed").or_default() += rows;
+            *self.rows.entry("penstock.shadowed").or_default() += rows;
         }
     }
 

@@ -27,18 +27,18 @@ pub struct DeadLetter<'a> {
 }
 
 const KEEP: &str = "\
-INSERT INTO penstock_dead_letters (orig_id, kind, data, seq, deliveries, error, consumer)
+INSERT INTO penstock.dead_letters (orig_id, kind, data, seq, deliveries, error, consumer)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (orig_id) DO UPDATE SET kind = excluded.kind, data = excluded.data, seq = excluded.seq,
   deliveries = excluded.deliveries, error = excluded.error, consumer = excluded.consumer";
 
 const PRUNE_TOMBSTONES: &str = "\
-DELETE FROM penstock_tombstones WHERE uri IN (
-  SELECT uri FROM penstock_tombstones WHERE entry_id < $1 ORDER BY entry_id LIMIT $2 FOR UPDATE SKIP LOCKED)";
+DELETE FROM penstock.tombstones WHERE uri IN (
+  SELECT uri FROM penstock.tombstones WHERE entry_id < $1 ORDER BY entry_id LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
 const PRUNE_LETTERS: &str = "\
-DELETE FROM penstock_dead_letters WHERE orig_id IN (
-  SELECT orig_id FROM penstock_dead_letters ORDER BY created_at DESC, orig_id DESC OFFSET $1)";
+DELETE FROM penstock.dead_letters WHERE orig_id IN (
+  SELECT orig_id FROM penstock.dead_letters ORDER BY created_at DESC, orig_id DESC OFFSET $1)";
 
 // === impl Store ===
 

@@ -106,8 +106,8 @@ pub struct CountTotal {
     pub total: i64,
 }
 
-const COUNTS: &str = "SELECT worker, field, total FROM penstock_counts ORDER BY worker, field";
-const COUNTS_OF: &str = "SELECT worker, field, total FROM penstock_counts WHERE worker = $1";
+const COUNTS: &str = "SELECT worker, field, total FROM penstock.counts ORDER BY worker, field";
+const COUNTS_OF: &str = "SELECT worker, field, total FROM penstock.counts WHERE worker = $1";
 
 /// How often a batch looks again at once when others write the same rows: then it is left to the caller.
 const ATTEMPTS: u32 = 4;
@@ -149,7 +149,7 @@ impl Store {
     /// When the URL is none or nobody answers there.
     pub async fn connect(settings: &StoreSettings) -> Result<Self, StoreError> {
         let timeout = settings.statement_timeout.as_millis();
-        let session = format!("{SESSION}; SET statement_timeout = {timeout}");
+        let session = format!("{SESSION}; SET statement_timeout = {timeout}; {}", schema::SEARCH_PATH);
         let options: PgConnectOptions = settings.url.parse().map_err(StoreError::Url)?;
         // How long a batch takes is a metric; a page of SQL in the log for each slow one helps nobody.
         let options = options.application_name("penstock-worker").disable_statement_logging();
@@ -292,7 +292,7 @@ impl Store {
     /// # Errors
     /// When PostgreSQL cannot be reached or was never migrated.
     pub async fn incarnation(&self) -> Result<String, StoreError> {
-        let query = sqlx::query_scalar("SELECT value FROM penstock_meta WHERE key = 'incarnation'");
+        let query = sqlx::query_scalar("SELECT value FROM penstock.meta WHERE key = 'incarnation'");
         let mut conn = self.connection().await.map_err(StoreError::Incarnation)?;
         let incarnation = self.in_time(query.fetch_one(&mut *conn)).await;
         conn.answered(incarnation).map_err(StoreError::Incarnation)

@@ -86,7 +86,7 @@ impl Row<'_> {
         if spec.commit { self.text(spec.columns.len() - 1) } else { None }
     }
 
-    /// Writes the row as `to_jsonb` would, to wait in `penstock_shadowed`.
+    /// Writes the row as `to_jsonb` would, to wait in `penstock.shadowed`.
     pub(crate) fn to_json(&self) -> String {
         let mut map = Map::new();
         for ((name, _), cell) in self.table.spec().columns.iter().zip(&self.cells) {
@@ -115,7 +115,7 @@ impl Row<'static> {
         }
     }
 
-    /// Reads a row that waited in `penstock_shadowed`.
+    /// Reads a row that waited in `penstock.shadowed`.
     pub(crate) fn from_json(table: Table, json: &Value) -> Self {
         let text = |name: &str| json.get(name).and_then(Value::as_str).map(|text| Cow::Owned(text.to_owned()));
         let time = |name: &str| json.get(name).and_then(Value::as_str).and_then(Micros::parse);

@@ -17,7 +17,7 @@ use super::version::Version;
 pub(crate) enum Place {
     /// It is a row.
     Row(Table),
-    /// It waits in `penstock_shadowed`.
+    /// It waits in `penstock.shadowed`.
     Shadow,
     /// It is gone, and a tombstone says since when.
     Tombstone,
@@ -58,19 +58,19 @@ type KeyedRow = (String, Option<String>, Option<String>, Option<String>, Option<
 
 const GUARDS: &str = "\
 SELECT uri, commit_rev, entry_id, NULL AS kind, NULL AS key_a, NULL AS key_b
-  FROM penstock_tombstones WHERE uri = ANY($1)
+  FROM penstock.tombstones WHERE uri = ANY($1)
 UNION ALL
-SELECT uri, commit_rev, entry_id, kind, key_a, key_b FROM penstock_shadowed WHERE uri = ANY($1)";
+SELECT uri, commit_rev, entry_id, kind, key_a, key_b FROM penstock.shadowed WHERE uri = ANY($1)";
 
 const WAITING: &str = "\
 SELECT s.uri, s.commit_rev, s.entry_id, s.kind, s.key_a, s.key_b, s.row
   FROM unnest($1::text[], $2::text[], $3::text[]) AS k (kind, a, b)
-  JOIN penstock_shadowed AS s ON s.kind = k.kind AND s.key_a = k.a AND s.key_b = k.b";
+  JOIN penstock.shadowed AS s ON s.kind = k.kind AND s.key_a = k.a AND s.key_b = k.b";
 
 const SUBJECTS: &str = "\
 SELECT subject_did FROM verifications WHERE uri = ANY($1)
 UNION ALL
-SELECT key_b FROM penstock_shadowed WHERE uri = ANY($1) AND kind = 'verifications'";
+SELECT key_b FROM penstock.shadowed WHERE uri = ANY($1) AND kind = 'verifications'";
 
 /// Reads which subjects' verifications a batch may touch, without a lock: they are locked along with the repos.
 pub(crate) async fn subjects(conn: &mut PgConnection, uris: &[&str]) -> sqlx::Result<BTreeSet<String>> {

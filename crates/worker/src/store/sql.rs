@@ -219,7 +219,7 @@ fn demote(table: Table, spec: &Spec, (a, b): (Option<usize>, usize)) -> String {
         _ => "to_jsonb(t)",
     };
     format!(
-        "INSERT INTO penstock_shadowed (uri, repo, kind, key_a, key_b, commit_rev, entry_id, row) \
+        "INSERT INTO penstock.shadowed (uri, repo, kind, key_a, key_b, commit_rev, entry_id, row) \
          SELECT t.uri, split_part(t.uri, '/', 3), '{}', {a}, t.{}, t.commit_rev, t.entry_id, {row} FROM {} AS t WHERE t.uri = ANY($1)",
         spec.name,
         name(spec, b),
@@ -242,7 +242,7 @@ fn left_behind() -> String {
         )
     });
     format!(
-        "SELECT kind, key FROM ({} UNION ALL (SELECT kind, uri FROM penstock_shadowed WHERE repo = $1 \
+        "SELECT kind, key FROM ({} UNION ALL (SELECT kind, uri FROM penstock.shadowed WHERE repo = $1 \
          AND (entry_id IS NULL OR ltrim(entry_id, '!') <= $2) LIMIT $5)) AS found LIMIT $5",
         selects.join(" UNION ALL ")
     )

@@ -24,19 +24,19 @@ pub struct Swept {
 const SWEEPER: i64 = 0x7065_6e73_746f_636b;
 
 const NEXT: &str = "\
-SELECT did FROM penstock_repos
+SELECT did FROM penstock.repos
  WHERE deleted_through IS NOT NULL AND (swept_through IS NULL OR swept_through < deleted_through)
  ORDER BY did LIMIT 1";
 
 /// The lock that batches take: rows that one of them is about to move or take over are looked for only after it.
-const LOCK: &str = "SELECT deleted_through FROM penstock_repos WHERE did = $1 FOR NO KEY UPDATE";
+const LOCK: &str = "SELECT deleted_through FROM penstock.repos WHERE did = $1 FOR NO KEY UPDATE";
 
-const SWEPT: &str = "UPDATE penstock_repos SET swept_through = $2 WHERE did = $1";
+const SWEPT: &str = "UPDATE penstock.repos SET swept_through = $2 WHERE did = $1";
 
-/// Joined by the parameter: `penstock_repos.did` has a collation of its own, and by it the key of `users` is not found.
+/// Joined by the parameter: `penstock.repos.did` has a collation of its own, and by it the key of `users` is not found.
 pub(super) const PROFILE: &str = "\
 WITH gone AS (
-  UPDATE penstock_repos SET profile_rev = NULL, profile_entry = NULL
+  UPDATE penstock.repos SET profile_rev = NULL, profile_entry = NULL
    WHERE did = $1 AND (profile_entry IS NULL OR ltrim(profile_entry, '!') <= $2)
   RETURNING did
 )

@@ -25,7 +25,7 @@ pub(crate) async fn write(
 ) -> sqlx::Result<()> {
     write_quotes(conn, plan).await?;
     // A shadow may be replaced by another of the same record: what goes goes first.
-    let gone = delete(conn, "DELETE FROM penstock_shadowed WHERE uri = ANY($1)", &plan.shadows_gone).await?;
+    let gone = delete(conn, "DELETE FROM penstock.shadowed WHERE uri = ANY($1)", &plan.shadows_gone).await?;
     tally.left_shadows(gone);
     for (table, writes) in &plan.tables {
         write_table(conn, statements, *table, writes, tally).await?;
@@ -120,13 +120,13 @@ fn text<'c>(cell: Option<&'c Cell<'_>>) -> Option<&'c str> {
 }
 
 const SHADOW: &str = "\
-INSERT INTO penstock_shadowed (uri, repo, kind, key_a, key_b, commit_rev, entry_id, row)
+INSERT INTO penstock.shadowed (uri, repo, kind, key_a, key_b, commit_rev, entry_id, row)
 SELECT u.uri, split_part(u.uri, '/', 3), u.kind, u.a, u.b, u.rev, u.entry, u.row::jsonb
   FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
     AS u (uri, kind, a, b, rev, entry, row)";
 
 const SHADOW_AGAIN: &str = "\
-UPDATE penstock_shadowed AS s SET entry_id = u.e,
+UPDATE penstock.shadowed AS s SET entry_id = u.e,
     row = jsonb_set(row, '{commit_seq}', coalesce(to_jsonb(u.s), 'null'), false)
   FROM unnest($1::text[], $2::text[], $3::text[]) AS u (k, e, s) WHERE s.uri = u.k";
 
@@ -152,12 +152,12 @@ async fn write_shadows(conn: &mut PgConnection, plan: &Plan<'_, '_>) -> sqlx::Re
 }
 
 const BURY: &str = "\
-INSERT INTO penstock_tombstones (uri, commit_rev, entry_id)
+INSERT INTO penstock.tombstones (uri, commit_rev, entry_id)
 SELECT u.k, u.r, u.e FROM unnest($1::text[], $2::text[], $3::text[]) AS u (k, r, e)
 ON CONFLICT (uri) DO UPDATE SET commit_rev = excluded.commit_rev, entry_id = excluded.entry_id";
 
 async fn write_tombstones(conn: &mut PgConnection, plan: &Plan<'_, '_>) -> sqlx::Result<()> {
-    delete(conn, "DELETE FROM penstock_tombstones WHERE uri = ANY($1)", &plan.tombstones_gone).await?;
+    delete(conn, "DELETE FROM penstock.tombstones WHERE uri = ANY($1)", &plan.tombstones_gone).await?;
     if plan.tombstones.is_empty() {
         return Ok(());
     }

@@ -60,7 +60,7 @@ impl Lane for Downstream<'_> {
             Fault::DiskFull(table, pause) => return Ok(self.fill_disk(table, *pause).await.is_ok()),
             Fault::Deadlocks(pause) => {
                 let until = Instant::now() + *pause;
-                let repos = self.rival("penstock_repos", "did", until);
+                let repos = self.rival("penstock.repos", "did", until);
                 tokio::join!(repos, self.rival("post_aggregations", "post_uri", until));
             }
             Fault::Cut(_) | Fault::Trapped { .. } | Fault::Weather(..) => return Ok(self.links.spoil(fault).await),

@@ -186,7 +186,7 @@ const LOSSES: [&str; 3] = ["redis-emptied", "redis-flushed", "stream-deleted"];
 const DELIVERY: &str = "firehose:events";
 
 /// Tables that nearly every batch writes.
-const TABLES: [&str; 5] = ["likes", "posts", "feed_items", "penstock_repos", "post_aggregations"];
+const TABLES: [&str; 5] = ["likes", "posts", "feed_items", "penstock.repos", "post_aggregations"];
 
 /// The slot of a run that is to be over soon.
 pub(crate) const SLOT: Duration = Duration::from_millis(1_400);

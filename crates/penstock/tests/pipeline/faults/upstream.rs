@@ -120,7 +120,7 @@ impl Upstream<'_> {
         // The checkpoint too: a relay that has said all that it ever will gives a cursor from before nothing to notice by.
         let settled = becomes(async || {
             let checkpoint: Result<i64, _> =
-                sqlx::query_scalar("SELECT seq FROM penstock_checkpoint").fetch_one(&self.rig.pool).await;
+                sqlx::query_scalar("SELECT seq FROM penstock.checkpoint").fetch_one(&self.rig.pool).await;
             checkpoint.is_ok_and(|seq| self.history.is_present(seq.cast_unsigned()))
         });
         if settled.await { Ok(()) } else { Err("the old sequence is not settled".to_owned()) }

@@ -32,7 +32,7 @@ async fn a_delete_that_overtakes_its_create_wins() {
     assert_eq!(noted(&db).await, None);
     db.apply_each(&[live(3, A, vec![note(3)]), live(2, A, vec![delete(NOTE)])]).await;
     assert_eq!(noted(&db).await, Some(3));
-    assert_eq!(db.rows("SELECT * FROM penstock_tombstones").await.len(), 0, "a row needs no tombstone beside it");
+    assert_eq!(db.rows("SELECT * FROM penstock.tombstones").await.len(), 0, "a row needs no tombstone beside it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +157,7 @@ async fn a_deleted_account_loses_its_rows_and_refuses_older_events() {
     assert_eq!(db.rows("SELECT uri FROM posts").await.len(), 0);
     assert_eq!(counts(&db, &p).await, Some(vec![1, 0, 0, 0, 0]));
     assert_eq!(
-        db.rows("SELECT handle, display_name, profile_record, active, status FROM users WHERE did = 'did:plc:a'").await,
+        db.rows("SELECT handle, display_name, profile_record, active, status FROM users JOIN penstock.repos USING (did) WHERE did = 'did:plc:a'").await,
         [
             json!({"handle": "a.example", "display_name": null, "profile_record": null, "active": false, "status": "deleted"})
         ]
@@ -170,7 +170,7 @@ async fn a_deleted_account_loses_its_rows_and_refuses_older_events() {
     db.sweep().await;
     assert_eq!(db.rows("SELECT text FROM posts").await, [json!({"text": "filled"})]);
     assert_eq!(db.rows("SELECT display_name FROM users WHERE did = 'did:plc:a'").await, [json!({"display_name": "A"})]);
-    let status = db.rows("SELECT active FROM users WHERE did = 'did:plc:a'").await;
+    let status = db.rows("SELECT active FROM penstock.repos WHERE did = 'did:plc:a'").await;
     assert_eq!(status, [json!({"active": false})]);
 }
 
@@ -188,7 +188,7 @@ async fn handles_statuses_and_profiles_go_by_their_own_guards() {
         live(2, A, vec![profile("older")]),
     ])
     .await;
-    let user = "SELECT handle, active, status, display_name FROM users";
+    let user = "SELECT handle, active, status, display_name FROM users JOIN penstock.repos USING (did)";
     assert_eq!(
         db.rows(user).await,
         [json!({"handle": "new.example", "active": false, "status": "takendown", "display_name": "old"})]
@@ -265,7 +265,7 @@ async fn dead_letters_are_kept_once_and_pruned_by_number() {
     db.store.dead_letter(&letter(3, 2)).await.unwrap();
     assert_eq!(db.store.prune_dead_letters(1).await.unwrap(), 2);
     assert_eq!(
-        db.rows("SELECT orig_id, encode(data, 'hex') AS data, deliveries, error FROM penstock_dead_letters").await,
+        db.rows("SELECT orig_id, encode(data, 'hex') AS data, deliveries, error FROM penstock.dead_letters").await,
         [json!({"orig_id": "3-0", "data": "ff007b", "deliveries": 2, "error": "notjson"})]
     );
 }
@@ -275,7 +275,7 @@ async fn tombstones_are_pruned_by_the_age_of_their_entry() {
     let db = Db::new().await;
     db.apply(&[live(5, A, vec![delete("a.b.c/old")]), live(10, A, vec![delete("a.b.c/new")])]).await;
     assert_eq!(db.store.prune_tombstones(id(10), 100).await.unwrap(), 1);
-    assert_eq!(db.rows("SELECT uri FROM penstock_tombstones").await, [json!({"uri": format!("at://{A}/a.b.c/new")})]);
+    assert_eq!(db.rows("SELECT uri FROM penstock.tombstones").await, [json!({"uri": format!("at://{A}/a.b.c/new")})]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -333,7 +333,7 @@ async fn a_delete_waits_for_the_create_that_is_under_way_in_its_repo() {
     db.apply(&[live(1, A, vec![])]).await;
     let mut other = db.store.pool().begin().await.unwrap();
     sqlx::raw_sql(
-        "SELECT did FROM penstock_repos WHERE did = 'did:plc:a' FOR NO KEY UPDATE;
+        "SELECT did FROM penstock.repos WHERE did = 'did:plc:a' FOR NO KEY UPDATE;
          INSERT INTO generic_records (uri, cid, author_did, record_type, record, created_at, commit_rev, entry_id)
          VALUES ('at://did:plc:a/com.example.note/r', 'c', 'did:plc:a', 'com.example.note', '{}', now(),
            '3000000000002', '0000000000002-000000')",

@@ -22,12 +22,12 @@ async fn what_is_missing_is_named() {
     let Err(SchemaError::Missing(missing)) = store.check_schema().await else { panic!("nothing is missing") };
     assert!(missing.contains(&"table likes".to_owned()), "{missing:?}");
     schema::migrate(&url).await.unwrap();
-    sqlx::raw_sql("ALTER TABLE posts DROP COLUMN entry_id; DROP TABLE penstock_repos")
+    sqlx::raw_sql("ALTER TABLE posts DROP COLUMN entry_id; DROP TABLE penstock.repos")
         .execute(store.pool())
         .await
         .unwrap();
     let said = store.check_schema().await.unwrap_err().to_string();
-    assert_eq!(said, "schema lacks table penstock_repos, column posts.entry_id: run penstock migrate");
+    assert_eq!(said, "schema lacks table penstock.repos, column posts.entry_id: run penstock migrate");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +72,6 @@ async fn every_table_has_the_number_of_indexes_that_the_appview_has() {
 
 /// What the AppView left: its tables without our columns, rows in them, and some of its own besides.
 const APPVIEW: &str = "
-ALTER TABLE users DROP COLUMN active, DROP COLUMN status;
 ALTER TABLE messages DROP COLUMN tracking_id, DROP COLUMN dedupe_key;
 DO $$ DECLARE t text; BEGIN
   FOREACH t IN ARRAY ARRAY['thread_gates','post_gates','posts','likes','reposts','bookmarks','follows','blocks','lists',
@@ -83,7 +82,7 @@ DO $$ DECLARE t text; BEGIN
       EXECUTE format('ALTER TABLE %I DROP COLUMN commit_rev', t);
     END IF;
   END LOOP;
-  FOR t IN SELECT tablename FROM pg_tables WHERE tablename LIKE 'penstock_%' LOOP EXECUTE format('DROP TABLE %I', t); END LOOP;
+  DROP SCHEMA penstock CASCADE;
 END $$;
 CREATE TABLE sessions (id int PRIMARY KEY, user_did varchar(255) REFERENCES users (did) ON DELETE CASCADE);
 INSERT INTO users (did, handle, display_name, profile_record)
@@ -166,7 +165,7 @@ async fn a_deleted_account_takes_the_rows_that_the_appview_wrote() {
     assert_eq!(db.rows("SELECT uri FROM likes").await, [json!({"uri": "at://did:plc:b/app.bsky.feed.like/l"})]);
     assert_eq!(db.rows("SELECT like_count FROM post_aggregations").await, [json!({"like_count": 1})]);
     assert_eq!(
-        db.rows("SELECT did, handle, display_name, active, status FROM users WHERE did = 'did:plc:a'").await,
+        db.rows("SELECT did, handle, display_name, active, status FROM users JOIN penstock.repos USING (did) WHERE did = 'did:plc:a'").await,
         [
             json!({"did": "did:plc:a", "handle": "a.example", "display_name": null, "active": false, "status": "deleted"})
         ]

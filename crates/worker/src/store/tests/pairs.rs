@@ -21,12 +21,12 @@ async fn the_later_of_two_likes_shows_and_the_other_waits_for_it_to_go() {
         db.apply_each(&order).await;
         assert_eq!(uris(&db, "reposts").await, ["two"]);
         assert_eq!(uris(&db, "feed_items").await, ["two"]);
-        assert_eq!(uris(&db, "penstock_shadowed").await, ["one"]);
+        assert_eq!(uris(&db, "penstock.shadowed").await, ["one"]);
         assert_eq!(db.rows("SELECT repost_count FROM post_aggregations").await, [json!({"repost_count": 1})]);
 
         db.apply(&[live(3, A, vec![delete("app.bsky.feed.repost/two")])]).await;
         assert_eq!(uris(&db, "reposts").await, ["one"]);
-        assert_eq!(uris(&db, "penstock_shadowed").await, [""; 0]);
+        assert_eq!(uris(&db, "penstock.shadowed").await, [""; 0]);
         let shown = db.rows("SELECT cid, created_at, commit_seq FROM feed_items JOIN reposts USING (uri, created_at)");
         let cid = repost("one", &p).cid;
         assert_eq!(shown.await, [json!({"cid": cid, "created_at": "2026-07-04T14:38:08.999", "commit_seq": "1"})]);
@@ -41,10 +41,10 @@ async fn a_waiting_like_may_go_or_move_before_its_turn() {
     let (p, q) = (post_uri(B, "p"), post_uri(B, "q"));
     let three = [live(1, A, vec![like("one", &p), like("two", &p)]), live(2, A, vec![like("three", &p)])];
     db.apply(&three).await;
-    assert_eq!(uris(&db, "penstock_shadowed").await, ["one", "two"]);
+    assert_eq!(uris(&db, "penstock.shadowed").await, ["one", "two"]);
     db.apply(&[live(3, A, vec![delete("app.bsky.feed.like/two"), like("one", &q)])]).await;
     assert_eq!(uris(&db, "likes").await, ["one", "three"]);
-    assert_eq!(uris(&db, "penstock_shadowed").await, [""; 0]);
+    assert_eq!(uris(&db, "penstock.shadowed").await, [""; 0]);
     // The one that shows moves onto a place that is taken by an older like, and leaves its own empty.
     db.apply(&[live(4, A, vec![like("three", &q)])]).await;
     assert_eq!(uris(&db, "likes").await, ["three"]);
@@ -97,6 +97,6 @@ async fn of_verifications_of_one_subject_the_lowest_uri_shows() {
     assert_eq!(shown().await, [json!({"by": B})]);
     db.apply(&[live(10, B, vec![delete("app.bsky.graph.verification/v")])]).await;
     assert_eq!(shown().await.len(), 0);
-    assert_eq!(uris(&db, "penstock_shadowed").await.len(), 0);
+    assert_eq!(uris(&db, "penstock.shadowed").await.len(), 0);
     assert_eq!(db.rows("SELECT did FROM users WHERE did = 'did:plc:c'").await.len(), 0, "a subject is no actor");
 }

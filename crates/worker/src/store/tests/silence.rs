@@ -86,7 +86,7 @@ async fn a_server_that_fell_silent_holds_no_call_for_ever_and_no_connection_eith
     store.apply("w1", &entries).await.unwrap();
 
     let mut lock = db.store.pool().begin().await.unwrap();
-    sqlx::raw_sql("LOCK TABLE penstock_repos, penstock_dead_letters").execute(&mut *lock).await.unwrap();
+    sqlx::raw_sql("LOCK TABLE penstock.repos, penstock.dead_letters").execute(&mut *lock).await.unwrap();
     let cut = async {
         let asked = Instant::now();
         // Better both are under way when the server falls silent.

@@ -46,9 +46,9 @@ const TABLES: [(&str, &str); 24] = [
     ("quotes", "'indexed_at'"),
     ("feed_items", "'indexed_at'"),
     ("post_aggregations", "'created_at', 'updated_at'"),
-    ("penstock_repos", ""),
-    ("penstock_tombstones", ""),
-    ("penstock_shadowed", ""),
+    ("penstock.repos", ""),
+    ("penstock.tombstones", ""),
+    ("penstock.shadowed", ""),
 ];
 
 /// The fields of `db:record_counts`, which are tables all.
@@ -77,7 +77,7 @@ impl Database {
 
     /// Empties every table.
     pub(super) fn empty(&self) {
-        let names = TABLES.iter().map(|(name, _)| *name).chain(["penstock_counts"]);
+        let names = TABLES.iter().map(|(name, _)| *name).chain(["penstock.counts"]);
         let used = self.used.get();
         self.used.set(used + 1);
         let sql = if used % CASES_A_TRUNCATE == CASES_A_TRUNCATE - 1 {
@@ -163,10 +163,10 @@ impl Database {
                     "".to_owned(),
                 ),
                 // The rows that stand for the subjects of verifications hold nothing.
-                "penstock_repos" => (row, "WHERE did NOT LIKE 'subject:%'".to_owned()),
+                "penstock.repos" => (row, "WHERE did NOT LIKE 'subject:%'".to_owned()),
                 // What a deletion of the account took may have left a tombstone: nothing looks at it.
-                "penstock_tombstones" => {
-                    let gone = "SELECT FROM penstock_repos AS r WHERE r.deleted_through >= t.entry_id \
+                "penstock.tombstones" => {
+                    let gone = "SELECT FROM penstock.repos AS r WHERE r.deleted_through >= t.entry_id \
                                 AND r.did = split_part(t.uri, '/', 3)";
                     (row, format!("WHERE NOT EXISTS ({gone})"))
                 }
@@ -178,7 +178,7 @@ impl Database {
         let rows: Vec<(String, Value)> = sqlx::query_as(sql).fetch_all(self.db.store.pool()).await.unwrap();
         let mut tables = BTreeMap::new();
         for (name, mut row) in rows {
-            if name == "penstock_shadowed" {
+            if name == "penstock.shadowed" {
                 tidy(&mut row["row"]);
             }
             tables.entry(name).or_insert_with(Vec::new).push(row);

@@ -39,13 +39,13 @@ async fn a_row_that_comes_again_and_loses_its_place_in_one_batch_waits_under_its
     db.apply(std::slice::from_ref(&first)).await;
     db.apply(&[told_again(5, &first), live(6, A, vec![like("two", &p)])]).await;
     assert_eq!(
-        db.rows("SELECT entry_id, row->>'commit_seq' AS seq FROM penstock_shadowed").await,
+        db.rows("SELECT entry_id, row->>'commit_seq' AS seq FROM penstock.shadowed").await,
         [json!({"entry_id": "0000000000005-000000", "seq": "1005"})]
     );
     // Else a deletion between the two would take it along.
     db.apply(&[deleted(3, A)]).await;
     db.sweep().await;
-    assert_eq!(db.rows("SELECT uri FROM penstock_shadowed").await.len(), 1);
+    assert_eq!(db.rows("SELECT uri FROM penstock.shadowed").await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +59,7 @@ async fn what_waits_comes_again_and_gets_its_place_in_one_batch_stands_under_its
         db.rows("SELECT entry_id, commit_seq FROM likes").await,
         [json!({"entry_id": "0000000000005-000000", "commit_seq": "1005"})]
     );
-    assert_eq!(db.rows("SELECT uri FROM penstock_shadowed").await.len(), 0);
+    assert_eq!(db.rows("SELECT uri FROM penstock.shadowed").await.len(), 0);
 }
 
 /// A sweep that looked for rows before it held the lock took rows that moved on meanwhile for rows that cannot go.
@@ -70,7 +70,7 @@ async fn a_sweep_is_not_done_because_a_row_moved_on_while_it_waited() {
     db.apply(&[deleted(3, A)]).await;
     let mut other = db.store.pool().begin().await.unwrap();
     sqlx::raw_sql(
-        "SELECT FROM penstock_repos WHERE did = 'did:plc:a' FOR NO KEY UPDATE;
+        "SELECT FROM penstock.repos WHERE did = 'did:plc:a' FOR NO KEY UPDATE;
          UPDATE posts SET entry_id = '0000000000009-000000'",
     )
     .execute(&mut *other)

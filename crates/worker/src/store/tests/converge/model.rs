@@ -68,7 +68,7 @@ pub(super) fn expected(case: &Case, stream: &[Written]) -> Tables {
                 Some(op) => tell_record(&mut tables, &repo, did, &uri, by, op),
                 None => {
                     let row = json!({"uri": uri, "commit_rev": by.rev, "entry_id": by.entry_id()});
-                    add(&mut tables, "penstock_tombstones", row);
+                    add(&mut tables, "penstock.tombstones", row);
                 }
             }
         }
@@ -135,7 +135,6 @@ fn tell_account(tables: &mut Tables, did: &str, repo: &Repo<'_>) {
         "did": did, "handle": repo.handle.as_ref().map_or("handle.invalid", |(_, handle)| handle),
         "display_name": record["displayName"], "description": record["description"], "avatar_url": null,
         "banner_url": null, "pinned_post": record["pinnedPost"], "created_at": created_at, "profile_record": record,
-        "active": active, "status": status,
     });
     add(tables, "users", user);
     let through = repo.through.map(entry_id);
@@ -146,7 +145,7 @@ fn tell_account(tables: &mut Tables, did: &str, repo: &Repo<'_>) {
         "profile_rev": profile.and_then(|stands| stands.by.rev.as_deref()),
         "profile_entry": profile.map(|stands| stands.by.entry_id()),
     });
-    add(tables, "penstock_repos", guards);
+    add(tables, "penstock.repos", guards);
 }
 
 fn tell_record(tables: &mut Tables, repo: &Repo<'_>, did: &str, uri: &str, by: &Written, op: &Op) {
@@ -234,7 +233,7 @@ fn wait(tables: &mut Tables, table: &str, (a, b): (&str, &str), mut row: Value) 
         "uri": uri, "repo": repo, "kind": table, "key_a": a, "key_b": row[b], "commit_rev": rev, "entry_id": entry,
         "row": row,
     });
-    add(tables, "penstock_shadowed", shadow);
+    add(tables, "penstock.shadowed", shadow);
 }
 
 fn count(tables: &mut Tables) {
