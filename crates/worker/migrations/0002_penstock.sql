@@ -3,29 +3,27 @@
 
 CREATE SCHEMA IF NOT EXISTS penstock;
 
--- Columns are nullable and without a default, so that adding them to a big table takes no time.
--- Texts of our own tables sort bytewise, which is what we compare by and faster than any language's order.
--- `entry_id` and the columns named like it hold stream IDs as text that sorts bytewise (see store/version.rs).
+-- Texts sort bytewise, which is what we compare by and faster than any language's order.
+-- `entry_id` and the columns named like it hold stamps (see store/version.rs). Tables of the AppView's that have `commit_rev` and
+-- `commit_seq` hold theirs themselves.
 
-ALTER TABLE thread_gates ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE post_gates ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE posts ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE likes ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE reposts ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE bookmarks ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE follows ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE blocks ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE lists ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE list_items ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE list_blocks ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE feed_generators ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE starter_packs ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE labeler_services ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE labels ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE verifications ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE generic_records ADD COLUMN IF NOT EXISTS commit_rev varchar(64), ADD COLUMN IF NOT EXISTS entry_id text COLLATE "C";
-ALTER TABLE messages ADD COLUMN IF NOT EXISTS tracking_id text, ADD COLUMN IF NOT EXISTS dedupe_key text;
-CREATE UNIQUE INDEX IF NOT EXISTS idx_messages_dedupe_key ON messages (dedupe_key);
+-- The guard of each row in a table of the AppView's that has no columns for it, by the record's URI.
+CREATE TABLE IF NOT EXISTS penstock.stamps (
+  uri varchar(512) COLLATE "C" PRIMARY KEY,
+  commit_rev varchar(64) COLLATE "C",
+  entry_id varchar(32) COLLATE "C"
+);
+
+-- What is counted for posts that are not there, and for other records that can be liked. A batch that adds to the counts of
+-- such a URI holds its row here, and so does one that makes the post.
+CREATE TABLE IF NOT EXISTS penstock.waiting_counts (
+  post_uri varchar(512) COLLATE "C" PRIMARY KEY,
+  like_count int NOT NULL DEFAULT 0,
+  repost_count int NOT NULL DEFAULT 0,
+  reply_count int NOT NULL DEFAULT 0,
+  quote_count int NOT NULL DEFAULT 0,
+  bookmark_count int NOT NULL DEFAULT 0
+) WITH (fillfactor = 70);
 
 -- Which rows of `messages` came through the buffer. Not called as that table is: a role named like the schema finds ours first.
 CREATE TABLE IF NOT EXISTS penstock.message_keys (

@@ -1,6 +1,8 @@
 //! The database's schema: made by `penstock migrate`, checked by workers, which wait until it is there.
 
+mod appview;
 mod recount;
+mod relocate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -33,6 +35,9 @@ pub enum SchemaError {
     /// Something is not there yet: `penstock migrate` makes it.
     #[error("schema lacks {}: run penstock migrate", .0.join(", "))]
     Missing(Vec<String>),
+    /// What an older version made is only moved in part.
+    #[error("a migration was interrupted: run penstock migrate again")]
+    Moving,
     /// Counts could not be made anew.
     #[error("could not recount")]
     Recount(#[source] sqlx::Error),
@@ -60,7 +65,7 @@ SELECT set_config('search_path', coalesce(nullif((SELECT string_agg(quote_ident(
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The columns of the tables that hold no records, as far as the worker uses them.
-const OTHERS: [(&str, &[&str]); 12] = [
+const OTHERS: [(&str, &[&str]); 13] = [
     (
         "users",
         &[
@@ -98,44 +103,81 @@ const OTHERS: [(&str, &[&str]); 12] = [
             "profile_entry",
         ],
     ),
+    ("penstock.stamps", &["uri", "commit_rev", "entry_id"]),
+    (
+        "penstock.waiting_counts",
+        &["post_uri", "like_count", "repost_count", "reply_count", "quote_count", "bookmark_count"],
+    ),
     ("penstock.tombstones", &["uri", "commit_rev", "entry_id"]),
     ("penstock.shadowed", &["uri", "repo", "kind", "key_a", "key_b", "commit_rev", "entry_id", "row"]),
     ("penstock.counts", &["worker", "field", "total"]),
     ("penstock.checkpoint", &["host", "seq", "stream_id", "updated_at"]),
     ("penstock.dead_letters", &["orig_id", "kind", "data", "seq", "deliveries", "error", "consumer", "created_at"]),
     ("penstock.meta", &["key", "value"]),
-    ("messages", &["id", "user_id", "channel_id", "content", "created_at", "inserted_at", "tracking_id", "dedupe_key"]),
 ];
 
-/// Makes the schema: on an empty database all of it, on the AppView's what is Penstock's own.
+/// The columns of the message system's table, and of what we keep beside it.
+const MESSAGES: [(&str, &[&str]); 2] = [
+    ("messages", &["id", "user_id", "channel_id", "content", "created_at", "inserted_at"]),
+    ("penstock.message_keys", &["dedupe_key", "message_id", "tracking_id"]),
+];
+
+/// Creates or migrates the schema: on an empty database all of it, on the AppView's what is Penstock's own, and of what an
+/// older version made there it moves what does not belong there. With `messages`, the table of the message system too.
 ///
 /// One process migrates at a time, the others wait for it. Migrations that this version does not know are left alone.
 ///
 /// # Errors
 /// When PostgreSQL cannot be reached, refuses a statement, or is too busy to be changed for two minutes.
-pub async fn migrate(url: &str) -> Result<(), SchemaError> {
+pub async fn migrate(url: &str, messages: bool) -> Result<(), SchemaError> {
     let options: PgConnectOptions = url.parse().map_err(SchemaError::Url)?;
     let options = options.application_name("penstock-migrate");
-    let deadline = Instant::now() + DEADLINE;
+    let mut deadline = Instant::now() + DEADLINE;
+    let mut waits = false;
     loop {
         // Each attempt has a connection of its own: closing it gives up the advisory lock, whatever happened.
         let mut conn = PgConnection::connect_with(&options).await.map_err(SchemaError::Connect)?;
         conn.execute(LOCK_TIMEOUT).await.map_err(SchemaError::Connect)?;
         conn.execute(SEARCH_PATH).await.map_err(SchemaError::Connect)?;
-        let outcome = migrator().run_direct(None, &mut conn, false).await;
+        let outcome = change(&mut conn, messages).await;
         // The migration's outcome counts, not the farewell's.
         let _ = conn.close().await;
         match outcome {
-            Ok(()) => break,
+            Ok(true) => break,
+            Ok(false) => {
+                // The other one is not stuck as long as its connection lives.
+                deadline = Instant::now() + DEADLINE;
+                if !std::mem::replace(&mut waits, true) {
+                    info!("another migration is running, waiting for it");
+                }
+            }
             Err(error) if is_busy(&error) && Instant::now() < deadline => {
                 warn!(%error, "database is busy, trying to migrate again");
-                tokio::time::sleep(Duration::from_millis(500)).await;
             }
             Err(error) => return Err(SchemaError::Migrate(error)),
         }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     info!(version = MIGRATIONS.len(), "database is migrated");
     Ok(())
+}
+
+/// Held by the connection that migrates.
+const TURN: i64 = 0x7065_6e73_746f_636d;
+
+/// Takes every step; `false` where another process does.
+async fn change(conn: &mut PgConnection, messages: bool) -> Result<bool, MigrateError> {
+    let turn = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(TURN);
+    if !turn.fetch_one(&mut *conn).await.map_err(MigrateError::Execute)? {
+        return Ok(false);
+    }
+    relocate::tables(conn).await.map_err(MigrateError::Execute)?;
+    migrator().run_direct(None, conn, false).await?;
+    relocate::columns(conn).await.map_err(MigrateError::Execute)?;
+    if messages {
+        appview::messages(conn).await.map_err(MigrateError::Execute)?;
+    }
+    Ok(true)
 }
 
 /// Returns what tells this version's schema from another's: 16 hexadecimal digits of its migrations.
@@ -170,12 +212,15 @@ SELECT t.name, array_agg(a.attname::text) FROM unnest($1::text[]) AS t (name)
   JOIN pg_attribute AS a ON a.attrelid = to_regclass(t.name) AND a.attnum > 0 AND NOT a.attisdropped
  GROUP BY t.name";
 
-/// Checks that every table and column is there that the worker writes.
-pub(crate) async fn check(conn: &mut PgConnection) -> Result<(), SchemaError> {
-    let wanted = wanted();
+/// Whether a migration was interrupted that moves what an older version made.
+const IS_MOVING: &str = "SELECT EXISTS (SELECT FROM penstock.meta WHERE key = 'moving')";
+
+/// Checks that every table and column is there that the worker writes; with `messages`, those of the message system too.
+pub(crate) async fn check(conn: &mut PgConnection, messages: bool) -> Result<(), SchemaError> {
+    let wanted = wanted(messages);
     let names: Vec<&str> = wanted.keys().copied().collect();
     let rows: Vec<(String, Vec<String>)> =
-        sqlx::query_as(COLUMNS).bind(names).fetch_all(conn).await.map_err(SchemaError::Read)?;
+        sqlx::query_as(COLUMNS).bind(names).fetch_all(&mut *conn).await.map_err(SchemaError::Read)?;
     let found: BTreeMap<_, BTreeSet<_>> =
         rows.into_iter().map(|(table, columns)| (table, columns.into_iter().collect())).collect();
     let missing: Vec<String> = wanted
@@ -189,14 +234,19 @@ pub(crate) async fn check(conn: &mut PgConnection) -> Result<(), SchemaError> {
                 .collect(),
         })
         .collect();
-    if missing.is_empty() { Ok(()) } else { Err(SchemaError::Missing(missing)) }
+    if !missing.is_empty() {
+        return Err(SchemaError::Missing(missing));
+    }
+    if sqlx::query_scalar(IS_MOVING).fetch_one(conn).await? { Err(SchemaError::Moving) } else { Ok(()) }
 }
 
-fn wanted() -> BTreeMap<&'static str, Vec<&'static str>> {
+fn wanted(messages: bool) -> BTreeMap<&'static str, Vec<&'static str>> {
     let records = Table::ALL.map(|table| {
         let spec = table.spec();
         let columns = spec.columns.iter().map(|(name, _)| *name);
-        (spec.name, [spec.key, "commit_rev", "entry_id"].into_iter().chain(columns).collect())
+        let guard: &[&str] = if spec.commit { &["commit_rev", "commit_seq"] } else { &[] };
+        (spec.name, [spec.key].into_iter().chain(guard.iter().copied()).chain(columns).collect())
     });
-    records.into_iter().chain(OTHERS.map(|(table, columns)| (table, columns.to_vec()))).collect()
+    let others = OTHERS.into_iter().chain(MESSAGES.into_iter().filter(|_| messages));
+    records.into_iter().chain(others.map(|(table, columns)| (table, columns.to_vec()))).collect()
 }

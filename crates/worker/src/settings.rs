@@ -32,6 +32,7 @@ pub(crate) fn store(settings: &Settings) -> Option<StoreSettings> {
         pool_size: settings.postgres.pool_size.get(),
         statement_timeout: settings.postgres.statement_timeout,
         search_vector: settings.worker.search_vector,
+        messages: settings.message_buffer.enabled,
         ..StoreSettings::new(url.expose())
     })
 }

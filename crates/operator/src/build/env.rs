@@ -37,7 +37,7 @@ fn ours(plan: &Plan, part: Part) -> Vec<EnvVar> {
         ours.extend(secret("PENSTOCK_DASHBOARD_READ_TOKEN", auth.read_token_secret.as_ref()));
         ours.extend(secret("PENSTOCK_DASHBOARD_ADMIN_TOKEN", auth.admin_token_secret.as_ref()));
     }
-    if spec.message_buffer.enabled && matches!(part, Part::Worker | Part::Dashboard) {
+    if spec.message_buffer.enabled && matches!(part, Part::Worker | Part::Dashboard | Part::Migrate) {
         let buffer = &spec.message_buffer;
         ours.push(text("PENSTOCK_MESSAGE_BUFFER_ENABLED", "true"));
         ours.push(text("PENSTOCK_MESSAGE_BUFFER_BATCH_SIZE", &buffer.batch_size.to_string()));

@@ -1,4 +1,4 @@
-//! Makes or completes the tables.
+//! Creates or migrates the tables.
 
 use penstock_core::settings::Settings;
 use penstock_worker::schema;
@@ -11,7 +11,7 @@ pub(super) async fn run(settings: &Settings, recount: bool) -> Result<(), Error>
         field: "postgres.url",
         how: "give the database, such as DATABASE_URL=postgres://user:password@host/database",
     })?;
-    penstock_worker::migrate(url.expose()).await?;
+    penstock_worker::migrate(url.expose(), settings.message_buffer.enabled).await?;
     if recount {
         schema::recount(url.expose()).await?;
     }

@@ -79,7 +79,7 @@ async fn pipeline(
 ) -> Result<(), Error> {
     let settings = Settings::load(&layers).map_err(Error::Settings)?;
     if let Some(url) = &settings.postgres.url {
-        penstock_worker::migrate(url.expose()).await?;
+        penstock_worker::migrate(url.expose(), settings.message_buffer.enabled).await?;
     }
     let relay_given = layers.sets("relay.urls", Some("RELAY_URL"));
     let mut parts = Parts::new();

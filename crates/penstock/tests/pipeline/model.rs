@@ -17,10 +17,11 @@ use crate::frames::Entry;
 pub(crate) type Tables = BTreeMap<&'static str, BTreeMap<String, Value>>;
 
 /// The tables that hold what the relay said, with their primary keys.
-pub(crate) const TABLES: [(&str, &str); 21] = [
+pub(crate) const TABLES: [(&str, &str); 22] = [
     ("users", "did"),
     ("posts", "uri"),
     ("post_aggregations", "post_uri"),
+    ("penstock.waiting_counts", "post_uri"),
     ("feed_items", "uri"),
     ("likes", "uri"),
     ("reposts", "uri"),
@@ -41,8 +42,8 @@ pub(crate) const TABLES: [(&str, &str); 21] = [
     ("quotes", "uri"),
 ];
 
-/// When a row was written, and from which entry, is not said by the events.
-pub(crate) const IGNORED: [&str; 3] = ["indexed_at", "updated_at", "entry_id"];
+/// When a row was written is not said by the events.
+pub(crate) const IGNORED: [&str; 2] = ["indexed_at", "updated_at"];
 
 /// Collections with a table of their own of which the recordings have no record.
 const NOT_MODELLED: [&str; 8] = [
@@ -171,20 +172,24 @@ fn insert(tables: &mut Tables, table: &'static str, row: Value) {
     assert!(tables.get_mut(table).unwrap().insert(key, row).is_none(), "two rows with one key");
 }
 
-/// Counts the rows that point at a post, whether or not it exists; without any it has no row.
+/// Counts the rows that point at each post, and apart from them those that point at what is no post here.
 fn count(tables: &mut Tables) {
-    let mut posts = BTreeMap::<String, Value>::new();
+    let none = |uri: &str| json!({"post_uri": uri, "like_count": 0, "repost_count": 0, "reply_count": 0, "quote_count": 0, "bookmark_count": 0});
+    let mut posts: BTreeMap<String, Value> = tables["posts"].keys().map(|uri| (uri.clone(), none(uri))).collect();
+    let mut others = BTreeMap::<String, Value>::new();
     let counted = [("likes", "post_uri"), ("reposts", "post_uri"), ("posts", "parent_uri"), ("quotes", "quoted_uri")];
     let counts = ["like_count", "repost_count", "reply_count", "quote_count"];
     for ((table, column), count) in counted.iter().zip(counts) {
         for uri in tables[table].values().filter_map(|row| row[*column].as_str()) {
-            let row = posts.entry(uri.to_owned()).or_insert_with(|| {
-                json!({"post_uri": uri, "like_count": 0, "repost_count": 0, "reply_count": 0, "quote_count": 0, "bookmark_count": 0})
-            });
+            let row = match posts.get_mut(uri) {
+                Some(row) => row,
+                None => others.entry(uri.to_owned()).or_insert_with(|| none(uri)),
+            };
             row[count] = json!(row[count].as_i64().unwrap() + 1);
         }
     }
     tables.insert("post_aggregations", posts);
+    tables.insert("penstock.waiting_counts", others);
 }
 
 // === impl Repo ===

@@ -338,6 +338,10 @@ impl Rig {
                 } else if table == "users" && row["created_at"] == row["indexed_at"] {
                     row["created_at"] = Value::Null;
                 }
+                // Of the stamp only the relay's number follows from the events.
+                if let Some(stamp) = row["commit_seq"].as_str() {
+                    row["commit_seq"] = stamp.split_once(':').map_or(Value::Null, |(_, number)| number.into());
+                }
                 row.as_object_mut().unwrap().retain(|column, _| !IGNORED.contains(&column.as_str()));
                 (row[key].as_str().unwrap().to_owned(), row)
             });

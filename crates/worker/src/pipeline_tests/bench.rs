@@ -39,7 +39,7 @@ pub(super) struct Running {
 impl Bench {
     pub(super) async fn new() -> Self {
         let database = fresh_database().await.unwrap();
-        crate::migrate(&database).await.unwrap();
+        crate::migrate(&database, true).await.unwrap();
         Self::on(database, RedisOptions::default()).await
     }
 

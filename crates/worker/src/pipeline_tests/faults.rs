@@ -9,7 +9,7 @@ use super::bench::{Bench, eventually};
 async fn a_database_that_is_away_costs_nothing_but_time() {
     let mut postgres = TestPostgres::start().await.unwrap();
     let database = postgres.fresh_database().await.unwrap();
-    crate::migrate(&database).await.unwrap();
+    crate::migrate(&database, true).await.unwrap();
     let bench = Bench::on(database, RedisOptions::default()).await;
     let worker = bench.start("w-0", &[("worker.batchSize", "100")]);
     bench.add_likes(0..500, 50).await;
@@ -32,7 +32,7 @@ async fn a_database_that_is_away_costs_nothing_but_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_comes_back_is_read_on_and_one_that_comes_back_empty_from_its_beginning() {
     let database = fresh_database().await.unwrap();
-    crate::migrate(&database).await.unwrap();
+    crate::migrate(&database, true).await.unwrap();
     let options = RedisOptions { persistence: Persistence::Aof, ..RedisOptions::default() };
     let mut bench = Bench::on(database, options).await;
     let worker = bench.start("w-0", &[]);
@@ -62,7 +62,7 @@ async fn a_worker_waits_for_its_tables_and_can_be_stopped_meanwhile() {
     eventually!(bench.command("CLIENT LIST").await.as_str().unwrap().lines().count() >= 5);
     assert!(!early.health.is_ready());
     early.stop().await.unwrap();
-    crate::migrate(&database).await.unwrap();
+    crate::migrate(&database, true).await.unwrap();
     eventually!(bench.total().await == 10);
     late.stop().await.unwrap();
 }
@@ -71,7 +71,7 @@ async fn a_worker_waits_for_its_tables_and_can_be_stopped_meanwhile() {
 async fn a_worker_ends_in_time_though_redis_and_postgres_are_gone() {
     let mut postgres = TestPostgres::start().await.unwrap();
     let database = postgres.fresh_database().await.unwrap();
-    crate::migrate(&database).await.unwrap();
+    crate::migrate(&database, true).await.unwrap();
     let mut bench = Bench::on(database, RedisOptions::default()).await;
     let worker = bench.start("w-0", &[]);
     bench.add_likes(0..10, 10).await;

@@ -8,8 +8,10 @@ use super::{SEARCH_PATH, SchemaError};
 /// How many rows had wrong counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mended {
-    /// Rows of `post_aggregations`.
+    /// Rows of `post_aggregations`, those that were missing or too many included.
     pub posts: u64,
+    /// Counts that wait for posts that are not there.
+    pub waiting: u64,
     /// Rows of `feed_generators` and `labeler_services`.
     pub liked: u64,
     /// Rows of `posts` that were wrong about their gates.
@@ -20,7 +22,7 @@ pub struct Mended {
 const LOCK: &str = "\
 SET LOCAL statement_timeout = 0;
 LOCK TABLE likes, reposts, bookmarks, posts, quotes, thread_gates, post_gates, post_aggregations, feed_generators,
-  labeler_services IN SHARE ROW EXCLUSIVE MODE;
+  labeler_services, penstock.waiting_counts IN SHARE ROW EXCLUSIVE MODE;
 CREATE TEMPORARY TABLE penstock_recount ON COMMIT DROP AS
 SELECT uri, sum(likes)::int AS likes, sum(reposts)::int AS reposts, sum(replies)::int AS replies,
     sum(quotes)::int AS quotes, sum(bookmarks)::int AS bookmarks
@@ -35,10 +37,13 @@ SELECT uri, sum(likes)::int AS likes, sum(reposts)::int AS reposts, sum(replies)
 CREATE UNIQUE INDEX ON penstock_recount (uri);
 ANALYZE penstock_recount";
 
+/// Every post has a row, whether or not anything counts for it.
 const ADD: &str = "\
 WITH written AS (
 INSERT INTO post_aggregations AS a (post_uri, like_count, repost_count, reply_count, quote_count, bookmark_count)
-SELECT uri, likes, reposts, replies, quotes, bookmarks FROM penstock_recount
+SELECT p.uri, coalesce(r.likes, 0), coalesce(r.reposts, 0), coalesce(r.replies, 0), coalesce(r.quotes, 0),
+    coalesce(r.bookmarks, 0)
+  FROM posts AS p LEFT JOIN penstock_recount AS r ON r.uri = p.uri
 ON CONFLICT (post_uri) DO UPDATE SET like_count = excluded.like_count, repost_count = excluded.repost_count,
     reply_count = excluded.reply_count, quote_count = excluded.quote_count, bookmark_count = excluded.bookmark_count,
     updated_at = now()
@@ -49,9 +54,23 @@ RETURNING xmax = 0 AS fresh
 SELECT count(*), count(*) FILTER (WHERE fresh) FROM written";
 
 const DROP: &str = "\
-DELETE FROM post_aggregations AS a
- WHERE (like_count, repost_count, reply_count, quote_count, bookmark_count) IS DISTINCT FROM (0, 0, 0, 0, 0)
-   AND NOT EXISTS (SELECT FROM penstock_recount AS r WHERE r.uri = a.post_uri)";
+DELETE FROM post_aggregations AS a WHERE NOT EXISTS (SELECT FROM posts AS p WHERE p.uri = a.post_uri)";
+
+const WAIT: [&str; 2] = [
+    "DELETE FROM penstock.waiting_counts AS w
+      WHERE EXISTS (SELECT FROM posts AS p WHERE p.uri = w.post_uri)
+         OR NOT EXISTS (SELECT FROM penstock_recount AS r WHERE r.uri = w.post_uri)",
+    "INSERT INTO penstock.waiting_counts AS w
+       (post_uri, like_count, repost_count, reply_count, quote_count, bookmark_count)
+     SELECT r.uri, r.likes, r.reposts, r.replies, r.quotes, r.bookmarks FROM penstock_recount AS r
+      WHERE NOT EXISTS (SELECT FROM posts AS p WHERE p.uri = r.uri)
+     ON CONFLICT (post_uri) DO UPDATE SET like_count = excluded.like_count, repost_count = excluded.repost_count,
+         reply_count = excluded.reply_count, quote_count = excluded.quote_count,
+         bookmark_count = excluded.bookmark_count
+       WHERE (w.like_count, w.repost_count, w.reply_count, w.quote_count, w.bookmark_count) IS DISTINCT FROM
+         (excluded.like_count, excluded.repost_count, excluded.reply_count, excluded.quote_count,
+           excluded.bookmark_count)",
+];
 
 /// The rows that came and went are counted as a worker's are: any worker publishes them.
 const TALLY: &str = "\
@@ -89,7 +108,13 @@ pub async fn recount(url: &str) -> Result<Mended, SchemaError> {
     let mut conn = PgConnection::connect_with(&options).await.map_err(SchemaError::Connect)?;
     conn.execute(SEARCH_PATH).await.map_err(SchemaError::Connect)?;
     let mended = mend(&mut conn).await.map_err(SchemaError::Recount)?;
-    info!(posts = mended.posts, liked = mended.liked, gates = mended.gates, "counts are mended");
+    info!(
+        posts = mended.posts,
+        waiting = mended.waiting,
+        liked = mended.liked,
+        gates = mended.gates,
+        "counts are mended"
+    );
     // The transaction is committed: a failed farewell changes nothing.
     let _ = conn.close().await;
     Ok(mended)
@@ -105,6 +130,9 @@ async fn mend(conn: &mut PgConnection) -> sqlx::Result<Mended> {
     let more = fresh - dropped.cast_signed();
     if more != 0 {
         sqlx::query(TALLY).bind(more).execute(&mut *tx).await?;
+    }
+    for sql in WAIT {
+        mended.waiting += tx.execute(sql).await?.rows_affected();
     }
     for sql in LIKED {
         mended.liked += tx.execute(sql).await?.rows_affected();

@@ -103,7 +103,7 @@ pub(crate) async fn write_identities(conn: &mut PgConnection, batch: &Batch<'_>,
         return Ok(());
     }
     let dids = || later.iter().map(|(did, _)| *did).bind_iter();
-    let entries = later.iter().map(|(_, (order, _))| Stamp::Live(*order).to_string()).bind_iter();
+    let entries = later.iter().map(|(_, (order, _))| Stamp::live(*order, None).to_string()).bind_iter();
     sqlx::query(HANDLES)
         .bind(dids())
         .bind(later.iter().map(|(_, (_, handle))| *handle).bind_iter())
@@ -132,7 +132,7 @@ pub(crate) async fn write_accounts(conn: &mut PgConnection, batch: &Batch<'_>, g
         let dids = || later.iter().map(|(did, ..)| *did).bind_iter();
         let active = || later.iter().map(|(_, change, _)| change.active).bind_iter();
         let status = || later.iter().map(|(_, _, status)| status.as_deref()).bind_iter();
-        let entries = later.iter().map(|(_, change, _)| Stamp::Live(change.order).to_string()).bind_iter();
+        let entries = later.iter().map(|(_, change, _)| Stamp::live(change.order, None).to_string()).bind_iter();
         let accounts = sqlx::query(ACCOUNTS).bind(dids()).bind(active()).bind(status());
         accounts.bind(entries).execute(&mut *conn).await?;
     }
@@ -145,7 +145,7 @@ pub(crate) async fn write_accounts(conn: &mut PgConnection, batch: &Batch<'_>, g
     if !deleted.is_empty() {
         sqlx::query(DELETED)
             .bind(deleted.iter().map(|(did, _)| *did).bind_iter())
-            .bind(deleted.iter().map(|(_, order)| Stamp::Live(*order).to_string()).bind_iter())
+            .bind(deleted.iter().map(|(_, order)| Stamp::live(*order, None).to_string()).bind_iter())
             .execute(conn)
             .await?;
     }
@@ -183,7 +183,7 @@ pub(crate) async fn write_profiles(
             Verdict::Older => continue,
             Verdict::Again => {}
             Verdict::Newer => {
-                let fills = matches!(version.stamp, Some(Stamp::Filled(_))) && stood.is_none();
+                let fills = version.stamp.is_some_and(Stamp::is_filled) && stood.is_none();
                 written.push((did, fills, what.as_ref()));
             }
         }

@@ -119,7 +119,8 @@ impl<'a> Batch<'a> {
 
     fn commit(&mut self, index: usize, entry: &Entry, commit: &'a Commit) {
         let filled = commit.rev.is_none() && entry.seq.is_none();
-        let stamp = if filled { Stamp::Filled(entry.order) } else { Stamp::Live(entry.order) };
+        let number = entry.seq.map(|seq| seq.get());
+        let stamp = if filled { Stamp::filled(entry.order) } else { Stamp::live(entry.order, number) };
         let version = Version { rev: commit.rev.clone(), stamp: Some(stamp) };
         let commit_time = commit.time.map(Micros::from);
         let place = Place {
@@ -127,7 +128,6 @@ impl<'a> Batch<'a> {
             version,
             at: commit_time.unwrap_or_else(|| Micros::of_entry(entry.order)),
             commit_time,
-            seq: entry.seq.map(|seq| seq.get()),
         };
         for (number, op) in commit.ops.iter().enumerate() {
             // A fill says what stands; that something is gone only the live stream says.
@@ -165,7 +165,6 @@ impl<'a> Batch<'a> {
             record,
             at: place.at,
             commit_time: place.commit_time,
-            seq: place.seq,
         };
         if is_profile {
             let what = Some(project::profile(source)?);
@@ -205,7 +204,6 @@ struct Place<'a> {
     version: Version,
     at: Micros,
     commit_time: Option<Micros>,
-    seq: Option<u64>,
 }
 
 /// Folds ops in stream order to one change a record, without those that a deleted account took with it.
@@ -224,7 +222,8 @@ pub(crate) fn fold<'b, 'a>(
                 slot.insert(change);
             }
             Slot::Occupied(mut slot) => match later(&op.version, &slot.get().version) {
-                Verdict::Newer | Verdict::Again => *slot.get_mut() = change,
+                Verdict::Newer => *slot.get_mut() = change,
+                Verdict::Again => slot.get_mut().version.stamp = op.version.stamp,
                 Verdict::Older => {}
             },
         }
@@ -244,7 +243,8 @@ pub(crate) fn fold_profiles<'b, 'a>(
                 slot.insert((op, op.version.clone()));
             }
             Slot::Occupied(mut slot) => match later(&op.version, &slot.get().1) {
-                Verdict::Newer | Verdict::Again => *slot.get_mut() = (op, op.version.clone()),
+                Verdict::Newer => *slot.get_mut() = (op, op.version.clone()),
+                Verdict::Again => slot.get_mut().1.stamp = op.version.stamp,
                 Verdict::Older => {}
             },
         }

@@ -1,12 +1,15 @@
 //! Counts of what was really written: of posts, of generators and labelers, and of tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
+use sqlx::query::QueryScalar;
+use sqlx::{Connection, PgConnection};
 
 use super::decide::{Deltas, Plan};
+use super::error::Fault;
 use super::table::{Count, Table};
+use super::{ApplyError, Store};
 
 /// What a transaction wrote.
 #[derive(Debug, Default)]
@@ -20,10 +23,59 @@ pub(crate) struct Tally {
     pub(crate) post_aggregations: i64,
 }
 
+/// Adds to the rows that there are, and returns whose those are; all are locked in order, also those that stay as they are.
 const ADD: &str = "\
-WITH written AS (
+WITH held AS (
+  SELECT u.* FROM unnest($1::text[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[])
+      AS u (uri, likes, reposts, replies, quotes, bookmarks)
+    JOIN post_aggregations AS a ON a.post_uri = u.uri ORDER BY u.uri FOR NO KEY UPDATE OF a
+), written AS (
+  UPDATE post_aggregations AS a SET updated_at = now(),
+      like_count = greatest(a.like_count + h.likes, 0), repost_count = greatest(a.repost_count + h.reposts, 0),
+      reply_count = greatest(a.reply_count + h.replies, 0), quote_count = greatest(a.quote_count + h.quotes, 0),
+      bookmark_count = greatest(a.bookmark_count + h.bookmarks, 0)
+    FROM held AS h WHERE a.post_uri = h.uri AND (h.likes, h.reposts, h.replies, h.quotes, h.bookmarks) <> (0, 0, 0, 0, 0)
+)
+SELECT uri FROM held";
+
+/// Takes the counts of posts that are no more: their likes may still stand.
+const PART: &str = "\
+WITH gone AS (DELETE FROM post_aggregations WHERE post_uri = ANY($1) RETURNING *), kept AS (
+  INSERT INTO penstock.waiting_counts AS w (post_uri, like_count, repost_count, reply_count, quote_count, bookmark_count)
+  SELECT post_uri, like_count, repost_count, reply_count, quote_count, bookmark_count FROM gone
+   WHERE greatest(like_count, repost_count, reply_count, quote_count, bookmark_count) > 0 ORDER BY post_uri COLLATE \"C\"
+  ON CONFLICT (post_uri) DO UPDATE SET
+    like_count = w.like_count + excluded.like_count, repost_count = w.repost_count + excluded.repost_count,
+    reply_count = w.reply_count + excluded.reply_count, quote_count = w.quote_count + excluded.quote_count,
+    bookmark_count = w.bookmark_count + excluded.bookmark_count
+)
+SELECT count(*) FROM gone";
+
+/// Adds to what waits, and so holds the key of each of these, also of those that get nothing.
+const WAIT: &str = "\
+INSERT INTO penstock.waiting_counts AS w (post_uri, like_count, repost_count, reply_count, quote_count, bookmark_count)
+SELECT * FROM unnest($1::text[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[])
+ON CONFLICT (post_uri) DO UPDATE SET
+  like_count = w.like_count + excluded.like_count, repost_count = w.repost_count + excluded.repost_count,
+  reply_count = w.reply_count + excluded.reply_count, quote_count = w.quote_count + excluded.quote_count,
+  bookmark_count = w.bookmark_count + excluded.bookmark_count";
+
+/// Gives what waits to the posts that are there, and drops what counts nothing. A row may have been made meanwhile: by us, who
+/// held the key until then, or by the AppView, who makes one with each of its posts.
+pub(super) const SETTLE: &str = "\
+WITH moved AS (
+  DELETE FROM penstock.waiting_counts AS w
+   USING (SELECT u.uri, EXISTS (SELECT FROM posts AS p WHERE p.uri = u.uri)
+             OR EXISTS (SELECT FROM post_aggregations AS a WHERE a.post_uri = u.uri) AS stands
+            FROM unnest($1::text[]) AS u (uri)) AS u
+   WHERE w.post_uri = u.uri AND (u.stands
+     OR greatest(w.like_count, w.repost_count, w.reply_count, w.quote_count, w.bookmark_count) <= 0)
+  RETURNING w.*, u.stands
+), written AS (
   INSERT INTO post_aggregations AS a (post_uri, like_count, repost_count, reply_count, quote_count, bookmark_count)
-  SELECT * FROM unnest($1::text[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[])
+  SELECT post_uri, greatest(like_count, 0), greatest(repost_count, 0), greatest(reply_count, 0), greatest(quote_count, 0),
+      greatest(bookmark_count, 0)
+    FROM moved WHERE stands ORDER BY post_uri
   ON CONFLICT (post_uri) DO UPDATE SET updated_at = now(),
     like_count = greatest(a.like_count + excluded.like_count, 0),
     repost_count = greatest(a.repost_count + excluded.repost_count, 0),
@@ -33,11 +85,6 @@ WITH written AS (
   RETURNING xmax = 0 AS fresh
 )
 SELECT count(*) FILTER (WHERE fresh) FROM written";
-
-/// A post without counts has no row: else what stands would depend on how batches were cut.
-const DROP: &str = "\
-DELETE FROM post_aggregations WHERE post_uri = ANY($1) AND greatest(like_count, repost_count, reply_count,
-  quote_count, bookmark_count) <= 0";
 
 const TALLY: &str = "\
 INSERT INTO penstock.counts AS c (worker, field, total)
@@ -72,11 +119,15 @@ const LIKED: [Liked; 2] = [
     },
 ];
 
-/// Adds to `post_aggregations` and to the likes of generators and labelers.
+/// Adds to the counts of posts, and to the likes of generators and labelers.
 ///
-/// Comes last in a transaction: posts are shared by all repos, and their rows are locked in order. Whoever adds to the
-/// likes of a URI holds its row here first, also for a generator that just came, so that either its count sees the
-/// other's likes or the other sees the generator.
+/// A post has a row in `post_aggregations` exactly as long as it stands: the AppView updates that row where it is there,
+/// and makes it with each post of its own. What is counted for a post that is not there waits in `penstock.waiting_counts`.
+///
+/// Comes last in a transaction: posts are shared by all repos. Whoever counts for a URI, or makes it a post, holds either its
+/// row or, where there is none, its key among those that wait; rows and keys are taken in order. So what is read after
+/// this, and below, sees all that others did who counted for the same URI. For a generator that just came it is the same: either
+/// its count sees the other's likes or the other sees the generator.
 pub(crate) async fn write_counts(
     conn: &mut PgConnection,
     plan: &mut Plan<'_, '_>,
@@ -88,34 +139,49 @@ pub(crate) async fn write_counts(
             plan.counts.hold(uri);
         }
     }
+    if let Some(writes) = plan.tables.get(&Table::Posts) {
+        for uri in writes.inserts.keys().chain(&writes.gone) {
+            plan.counts.hold(uri);
+        }
+    }
     let posts = plan.counts.by_post();
     if posts.is_empty() {
         return Ok(());
     }
-    let more = |count: Count| posts.values().map(move |deltas| delta(deltas, count)).bind_iter();
-    let fresh: i64 = sqlx::query_scalar(ADD)
-        .bind(posts.keys().bind_iter())
+    let held: HashSet<String> =
+        bind(sqlx::query_scalar(ADD), posts.iter()).fetch_all(&mut *conn).await?.into_iter().collect();
+    if let Some(gone) = plan.tables.get(&Table::Posts).map(|writes| &writes.gone).filter(|gone| !gone.is_empty()) {
+        let parted: i64 = sqlx::query_scalar(PART).bind(gone.iter().bind_iter()).fetch_one(&mut *conn).await?;
+        tally.post_aggregations -= parted;
+    }
+    let waiting: Vec<_> = posts.iter().filter(|(uri, _)| !held.contains(*uri)).collect();
+    if !waiting.is_empty() {
+        bind(sqlx::query_scalar::<_, i64>(WAIT), waiting.iter().copied()).fetch_optional(&mut *conn).await?;
+        let uris = waiting.iter().map(|(uri, _)| *uri).bind_iter();
+        let fresh: i64 = sqlx::query_scalar(SETTLE).bind(uris).fetch_one(&mut *conn).await?;
+        tally.post_aggregations += fresh;
+    }
+    for liked in &LIKED {
+        write_liked(conn, liked, plan).await?;
+    }
+    Ok(())
+}
+
+type Scalar<'q, T> = QueryScalar<'q, sqlx::Postgres, T, sqlx::postgres::PgArguments>;
+
+/// Binds URIs and what is added to each of their counts, an array each.
+fn bind<'q, T>(
+    query: Scalar<'q, T>,
+    posts: impl Iterator<Item = (&'q String, &'q Deltas)> + Clone + 'q,
+) -> Scalar<'q, T> {
+    let more = |count: Count| posts.clone().map(move |(_, deltas)| delta(deltas, count)).bind_iter();
+    query
+        .bind(posts.clone().map(|(uri, _)| uri).bind_iter())
         .bind(more(Count::Likes))
         .bind(more(Count::Reposts))
         .bind(more(Count::Replies))
         .bind(more(Count::Quotes))
         .bind(more(Count::Bookmarks))
-        .fetch_one(&mut *conn)
-        .await?;
-    tally.post_aggregations += fresh;
-    for liked in &LIKED {
-        write_liked(conn, liked, plan).await?;
-    }
-    let lowered: Vec<_> = posts
-        .iter()
-        .filter(|(_, deltas)| deltas.iter().all(|by| *by <= 0) || deltas.iter().any(|by| *by < 0))
-        .map(|(uri, _)| uri)
-        .collect();
-    if !lowered.is_empty() {
-        let dropped = sqlx::query(DROP).bind(lowered).execute(conn).await?.rows_affected();
-        tally.post_aggregations -= dropped.cast_signed();
-    }
-    Ok(())
 }
 
 /// A batch holds far fewer than 2^31 rows.
@@ -144,6 +210,43 @@ async fn write_liked(conn: &mut PgConnection, liked: &Liked, plan: &Plan<'_, '_>
             .await?;
     }
     Ok(())
+}
+
+/// Keys of the counts that wait, from the one given on.
+const NEXT: &str = "SELECT post_uri FROM penstock.waiting_counts WHERE post_uri > $1 ORDER BY post_uri LIMIT $2";
+
+/// Those of them whose post is there by now.
+const FOUND: &str = "\
+SELECT a.post_uri FROM unnest($1::text[]) AS u (uri) JOIN post_aggregations AS a ON a.post_uri = u.uri";
+
+// === impl Store ===
+
+impl Store {
+    /// Gives counts that wait to posts that another program made meanwhile, and returns after which URI to go on; none
+    /// after the last. Looks at `limit` at most.
+    ///
+    /// # Errors
+    /// As [`Store::apply`].
+    pub async fn settle_counts(&self, worker: &str, after: &str, limit: u32) -> Result<Option<String>, ApplyError> {
+        let settled = async {
+            let mut conn = self.connection().await?;
+            let settled = self.in_time(settle(&mut conn, worker, after, limit)).await;
+            conn.answered(settled)
+        };
+        settled.await.map_err(|fault: Fault| fault.into())
+    }
+}
+
+async fn settle(conn: &mut PgConnection, worker: &str, after: &str, limit: u32) -> Result<Option<String>, Fault> {
+    let mut tx = conn.begin().await?;
+    let uris: Vec<String> = sqlx::query_scalar(NEXT).bind(after).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
+    let found: Vec<String> = sqlx::query_scalar(FOUND).bind(&uris).fetch_all(&mut *tx).await?;
+    if !found.is_empty() {
+        let fresh: i64 = sqlx::query_scalar(SETTLE).bind(&found).fetch_one(&mut *tx).await?;
+        Tally { post_aggregations: fresh, ..Tally::default() }.write(&mut tx, worker).await?;
+    }
+    tx.commit().await?;
+    Ok(uris.last().filter(|_| uris.len() >= limit as usize).cloned())
 }
 
 // === impl Tally ===

@@ -23,8 +23,8 @@ pub(crate) struct Plan<'b, 'a> {
     /// Rows that begin to wait, by URI.
     pub(crate) shadows: BTreeMap<String, (Pair, Version, Cow<'b, Row<'a>>)>,
     pub(crate) shadows_gone: BTreeSet<String>,
-    /// Shadows that came again.
-    pub(crate) shadows_again: BTreeMap<String, Again<'b>>,
+    /// Shadows that came again, and the stamps that they get.
+    pub(crate) shadows_again: BTreeMap<String, Stamp>,
 }
 
 /// What changes in one table; each kind sorted by key.
@@ -35,15 +35,8 @@ pub(crate) struct Writes<'b, 'a> {
     pub(crate) gone: BTreeSet<String>,
     pub(crate) updates: BTreeMap<String, (Version, Cow<'b, Row<'a>>)>,
     pub(crate) inserts: BTreeMap<String, (Version, Cow<'b, Row<'a>>)>,
-    /// Rows that came again.
-    pub(crate) again: BTreeMap<String, Again<'b>>,
-}
-
-/// What moves where the same commit comes again under a later entry: of two hosts each has numbers of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Again<'b> {
-    pub(crate) stamp: Stamp,
-    pub(crate) seq: Option<&'b str>,
+    /// Rows that came again, and the stamps that they get.
+    pub(crate) again: BTreeMap<String, Stamp>,
 }
 
 /// What is added to the counts of a post, by [`Count`].
@@ -86,7 +79,7 @@ pub(crate) fn decide<'b, 'a>(
         }
         match verdict(&version, standing, through) {
             Verdict::Older => {}
-            Verdict::Again => plan.again(uri, &op.what, &version, standing, through),
+            Verdict::Again => plan.again(uri, &version, standing, through),
             Verdict::Newer => match &op.what {
                 What::Sweep => {}
                 What::Delete => {
@@ -173,30 +166,19 @@ impl<'b, 'a> Plan<'b, 'a> {
         rows.insert(key, (version, row));
     }
 
-    fn again(
-        &mut self,
-        uri: &str,
-        what: &'b What<'a>,
-        version: &Version,
-        standing: &[Standing],
-        through: Option<StreamId>,
-    ) {
+    fn again(&mut self, uri: &str, version: &Version, standing: &[Standing], through: Option<StreamId>) {
         let Some(stamp) = version.stamp else { return };
-        let seq = match what {
-            What::Put(row) => row.commit_seq(),
-            What::Delete | What::Sweep => None,
-        };
-        let again = Again { stamp, seq };
         for standing in standing.iter().filter(|s| !s.version.is_gone(through)) {
             match standing.place {
                 Place::Row(table) => {
-                    self.table(table).again.insert(table.key_of(uri).into_owned(), again);
+                    self.table(table).again.insert(table.key_of(uri).into_owned(), stamp);
                 }
                 Place::Shadow => {
-                    self.shadows_again.insert(uri.to_owned(), again);
+                    self.shadows_again.insert(uri.to_owned(), stamp);
                 }
                 Place::Tombstone => {
-                    self.tombstones.insert(uri.to_owned(), version.clone());
+                    let version = Version { stamp: Some(stamp), ..standing.version.clone() };
+                    self.tombstones.insert(uri.to_owned(), version);
                 }
             }
         }
@@ -251,12 +233,9 @@ impl<'b, 'a> Plan<'b, 'a> {
                 }
                 Candidate::Waiting(Waiting { uri, version, row }) if wins => {
                     self.shadows_gone.insert(uri.clone());
-                    let (mut version, mut row) = (version.clone(), Row::from_json(pair.table, row));
-                    if let Some(Again { stamp, seq }) = self.shadows_again.remove(uri) {
-                        version.stamp = Some(stamp);
-                        row.set_commit_seq(seq);
-                    }
-                    self.write(uri, version, Cow::Owned(row), false);
+                    let mut version = version.clone();
+                    version.stamp = self.shadows_again.remove(uri).or(version.stamp);
+                    self.write(uri, version, Cow::Owned(Row::from_json(pair.table, row)), false);
                 }
                 Candidate::Holder(..) | Candidate::Waiting(_) => {}
             }

@@ -79,7 +79,7 @@ impl Store {
     /// # Errors
     /// When PostgreSQL cannot be reached.
     pub async fn prune_tombstones(&self, before: StreamId, limit: u32) -> Result<u64, StoreError> {
-        let query = sqlx::query(PRUNE_TOMBSTONES).bind(Stamp::Live(before).to_string()).bind(i64::from(limit));
+        let query = sqlx::query(PRUNE_TOMBSTONES).bind(Stamp::live(before, None).to_string()).bind(i64::from(limit));
         self.prune("tombstones", query).await
     }
 

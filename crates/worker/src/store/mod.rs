@@ -63,6 +63,8 @@ pub struct StoreSettings {
     pub statement_timeout: Duration,
     /// Whether to fill `search_vector` of posts and users; default false, an index on it costs.
     pub search_vector: bool,
+    /// Whether the message buffer writes here, too; default false.
+    pub messages: bool,
 }
 
 /// The database that entries are written to; clones share its connections.
@@ -73,6 +75,7 @@ pub struct Store {
     deadline: Duration,
     statements: Arc<Statements>,
     search_vector: bool,
+    messages: bool,
 }
 
 /// What a batch did.
@@ -136,6 +139,7 @@ impl StoreSettings {
             acquire_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(60),
             search_vector: false,
+            messages: false,
         }
     }
 }
@@ -165,7 +169,8 @@ impl Store {
             .map_err(StoreError::Connect)?;
         let statements = Arc::new(Statements::new(settings.search_vector));
         let deadline = settings.acquire_timeout + 2 * settings.statement_timeout;
-        Ok(Self { pool, deadline, statements, search_vector: settings.search_vector })
+        let StoreSettings { search_vector, messages, .. } = *settings;
+        Ok(Self { pool, deadline, statements, search_vector, messages })
     }
 
     /// Returns the connections, for what the worker keeps in PostgreSQL besides rows.
@@ -180,7 +185,7 @@ impl Store {
     /// Names what is missing, or that PostgreSQL could not be asked.
     pub async fn check_schema(&self) -> Result<(), SchemaError> {
         let mut conn = self.connection().await.map_err(SchemaError::Connect)?;
-        let checked = self.in_time(schema::check(&mut conn)).await;
+        let checked = self.in_time(schema::check(&mut conn, self.messages)).await;
         conn.answered(checked)
     }
 

@@ -80,12 +80,6 @@ impl Row<'_> {
         self.text(self.table.spec().counted?.0)
     }
 
-    /// Returns the number of its commit, where its table has a column for it: the last one.
-    pub(crate) fn commit_seq(&self) -> Option<&str> {
-        let spec = self.table.spec();
-        if spec.commit { self.text(spec.columns.len() - 1) } else { None }
-    }
-
     /// Writes the row as `to_jsonb` would, to wait in `penstock.shadowed`.
     pub(crate) fn to_json(&self) -> String {
         let mut map = Map::new();
@@ -108,13 +102,6 @@ impl Row<'_> {
 }
 
 impl Row<'static> {
-    /// Changes the number of its commit, where its table has a column for it.
-    pub(crate) fn set_commit_seq(&mut self, seq: Option<&str>) {
-        if let (true, Some(last)) = (self.table.spec().commit, self.cells.last_mut()) {
-            *last = Cell::Text(seq.map(|seq| Cow::Owned(seq.to_owned())));
-        }
-    }
-
     /// Reads a row that waited in `penstock.shadowed`.
     pub(crate) fn from_json(table: Table, json: &Value) -> Self {
         let text = |name: &str| json.get(name).and_then(Value::as_str).map(|text| Cow::Owned(text.to_owned()));
@@ -158,7 +145,6 @@ mod tests {
                 Cell::Json(Some(r#"{"uri":"x"}"#.to_owned())),
                 Cell::Time(at),
                 Cell::Time(None),
-                text("7"),
             ],
             derived: Some(Box::new(Derived {
                 cid: "bafy".into(),

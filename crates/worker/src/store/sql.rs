@@ -62,20 +62,13 @@ impl TableStatements {
     fn new(table: Table, search_vector: bool) -> Self {
         let spec = table.spec();
         Self {
-            by_key: select(spec, &format!("FROM {} AS t WHERE t.{} = ANY($1)", spec.name, spec.key)).into(),
-            by_pair: spec.pair.map(|pair| select_by_pair(spec, pair).into()),
+            by_key: select(table, &format!("{} AS t", spec.name), &format!("WHERE t.{} = ANY($1) ", spec.key)).into(),
+            by_pair: spec.pair.map(|pair| select_by_pair(table, pair).into()),
             insert: insert(table, spec, search_vector).into(),
             update: update(table, spec, search_vector).into(),
-            again: format!(
-                "UPDATE {} AS t SET entry_id = u.e{} FROM unnest($1::text[], $2::text[], $3::text[]) AS u (k, e, s) \
-                 WHERE t.{} = u.k",
-                spec.name,
-                if spec.commit { ", commit_seq = u.s" } else { "" },
-                spec.key
-            )
-            .into(),
+            again: again(table).into(),
             demote: spec.pair.map(|pair| demote(table, spec, pair).into()),
-            delete: format!("DELETE FROM {} WHERE {} = ANY($1)", spec.name, spec.key).into(),
+            delete: delete(table).into(),
         }
     }
 
@@ -89,7 +82,7 @@ impl TableStatements {
         self.by_pair.clone().map(AssertSqlSafe)
     }
 
-    /// Inserts rows: `$1` keys, `$2` revs, `$3` entries, then the columns.
+    /// Inserts rows: `$1` keys, `$2` revs, `$3` stamps, then the columns.
     pub(crate) fn insert(&self) -> Sql {
         AssertSqlSafe(self.insert.clone())
     }
@@ -99,7 +92,7 @@ impl TableStatements {
         AssertSqlSafe(self.update.clone())
     }
 
-    /// Moves stamps and numbers: `$1` keys, `$2` entries, `$3` numbers.
+    /// Moves stamps: `$1` keys, `$2` stamps.
     pub(crate) fn again(&self) -> Sql {
         AssertSqlSafe(self.again.clone())
     }
@@ -119,26 +112,76 @@ fn name(spec: &Spec, column: usize) -> &'static str {
     spec.columns[column].0
 }
 
-fn select(spec: &Spec, from: &str) -> String {
+/// The columns with rev and stamp of a row `t`, and the join that they need: a table of the AppView's either has both, or its
+/// rows are stamped in a table of ours.
+fn guard(table: Table) -> (&'static str, &'static str, String) {
+    let spec = table.spec();
+    if spec.commit {
+        ("t.commit_rev", "t.commit_seq", String::new())
+    } else {
+        let uri = table.uri_sql(&format!("t.{}", spec.key));
+        let join = format!(" LEFT JOIN penstock.stamps AS s ON s.uri = {uri} COLLATE \"C\"");
+        ("s.commit_rev", "s.entry_id", join)
+    }
+}
+
+fn select(table: Table, from: &str, rest: &str) -> String {
+    let spec = table.spec();
     let column = |column: Option<usize>| column.map_or("NULL".to_owned(), |column| format!("t.{}", name(spec, column)));
     let (a, b) = match (spec.pair, spec.counted) {
         (Some((a, b)), _) => (a, Some(b)),
         (None, counted) => (None, counted.map(|(column, _)| column)),
     };
+    let (rev, stamp, join) = guard(table);
     format!(
-        "SELECT t.{}, t.commit_rev, t.entry_id, {}, {} {from} FOR NO KEY UPDATE OF t",
+        "SELECT t.{}, {rev}, {stamp}, {}, {} FROM {from}{join} {rest}FOR NO KEY UPDATE OF t",
         spec.key,
         column(a),
         column(b)
     )
 }
 
-fn select_by_pair(spec: &Spec, (a, b): (Option<usize>, usize)) -> String {
+fn select_by_pair(table: Table, (a, b): (Option<usize>, usize)) -> String {
+    let spec = table.spec();
     let mut on = format!("t.{} = k.b", name(spec, b));
     if let Some(a) = a {
         on = format!("t.{} = k.a AND {on}", name(spec, a));
     }
-    select(spec, &format!("FROM unnest($1::text[], $2::text[]) AS k (a, b) JOIN {} AS t ON {on}", spec.name))
+    select(table, &format!("unnest($1::text[], $2::text[]) AS k (a, b) JOIN {} AS t ON {on}", spec.name), "")
+}
+
+fn again(table: Table) -> String {
+    let Spec { name, key, commit, .. } = table.spec();
+    let (target, set, on) = if *commit {
+        (*name, "commit_seq", format!("t.{key} = u.k"))
+    } else {
+        ("penstock.stamps", "entry_id", format!("t.uri = {} COLLATE \"C\"", table.uri_sql("u.k")))
+    };
+    format!("UPDATE {target} AS t SET {set} = u.e FROM unnest($1::text[], $2::text[]) AS u (k, e) WHERE {on}")
+}
+
+fn delete(table: Table) -> String {
+    let Spec { name, key, commit, .. } = table.spec();
+    let delete = format!("DELETE FROM {name} WHERE {key} = ANY($1)");
+    if *commit {
+        return delete;
+    }
+    let uri = table.uri_sql("u.k");
+    format!(
+        "WITH stamps AS (DELETE FROM penstock.stamps AS s USING unnest($1::text[]) AS u (k) \
+         WHERE s.uri = {uri} COLLATE \"C\") {delete}"
+    )
+}
+
+/// Puts the stamps of the rows `u` beside a statement, where their table has no columns for them.
+fn stamped(table: Table, statement: &str) -> String {
+    let uri = table.uri_sql("k");
+    format!(
+        "WITH u AS (SELECT * FROM {}), stamps AS (INSERT INTO penstock.stamps (uri, commit_rev, entry_id) \
+         SELECT {uri}, r, e FROM u ON CONFLICT (uri) DO UPDATE SET commit_rev = excluded.commit_rev, \
+         entry_id = excluded.entry_id) {statement}",
+        rows(table.spec())
+    )
 }
 
 /// Writes `unnest(…) AS u (k, r, e, c0, …)` over the parameters of a row.
@@ -185,8 +228,11 @@ fn computed(table: Table, spec: &Spec, new: bool, search_vector: bool) -> Vec<(&
 }
 
 fn insert(table: Table, spec: &Spec, search_vector: bool) -> String {
-    let mut names = format!("{}, commit_rev, entry_id", spec.key);
-    let mut values = "u.k, u.r, u.e".to_owned();
+    let (mut names, mut values) = (spec.key.to_owned(), "u.k".to_owned());
+    if spec.commit {
+        names.push_str(", commit_rev, commit_seq");
+        values.push_str(", u.r, u.e");
+    }
     for (at, (name, kind)) in spec.columns.iter().enumerate() {
         let _ = write!(names, ", {name}");
         let _ = write!(values, ", {}", value(at, *kind));
@@ -195,18 +241,19 @@ fn insert(table: Table, spec: &Spec, search_vector: bool) -> String {
         let _ = write!(names, ", {name}");
         let _ = write!(values, ", {expression}");
     }
-    format!("INSERT INTO {} ({names}) SELECT {values} FROM {}", spec.name, rows(spec))
+    let insert = |from: &str| format!("INSERT INTO {} ({names}) SELECT {values} FROM {from}", spec.name);
+    if spec.commit { insert(&rows(spec)) } else { stamped(table, &insert("u")) }
 }
 
 fn update(table: Table, spec: &Spec, search_vector: bool) -> String {
-    let mut set = "commit_rev = u.r, entry_id = u.e".to_owned();
-    for (at, (name, kind)) in spec.columns.iter().enumerate() {
-        let _ = write!(set, ", {name} = {}", value(at, *kind));
+    let mut set = if spec.commit { "commit_rev = u.r, commit_seq = u.e".to_owned() } else { String::new() };
+    let columns = spec.columns.iter().enumerate().map(|(at, (name, kind))| (*name, value(at, *kind)));
+    for (name, value) in columns.chain(computed(table, spec, false, search_vector)) {
+        let comma = if set.is_empty() { "" } else { ", " };
+        let _ = write!(set, "{comma}{name} = {value}");
     }
-    for (name, expression) in computed(table, spec, false, search_vector) {
-        let _ = write!(set, ", {name} = {expression}");
-    }
-    format!("UPDATE {} AS t SET {set} FROM {} WHERE t.{} = u.k", spec.name, rows(spec), spec.key)
+    let update = |from: &str| format!("UPDATE {} AS t SET {set} FROM {from} WHERE t.{} = u.k", spec.name, spec.key);
+    if spec.commit { update(&rows(spec)) } else { stamped(table, &update("u")) }
 }
 
 fn demote(table: Table, spec: &Spec, (a, b): (Option<usize>, usize)) -> String {
@@ -218,9 +265,10 @@ fn demote(table: Table, spec: &Spec, (a, b): (Option<usize>, usize)) -> String {
         }
         _ => "to_jsonb(t)",
     };
+    let (rev, stamp, join) = guard(table);
     format!(
         "INSERT INTO penstock.shadowed (uri, repo, kind, key_a, key_b, commit_rev, entry_id, row) \
-         SELECT t.uri, split_part(t.uri, '/', 3), '{}', {a}, t.{}, t.commit_rev, t.entry_id, {row} FROM {} AS t WHERE t.uri = ANY($1)",
+         SELECT t.uri, split_part(t.uri, '/', 3), '{}', {a}, t.{}, {rev}, {stamp}, {row} FROM {} AS t{join} WHERE t.uri = ANY($1)",
         spec.name,
         name(spec, b),
         spec.name
@@ -230,21 +278,27 @@ fn demote(table: Table, spec: &Spec, (a, b): (Option<usize>, usize)) -> String {
 /// Most tables are searched by their primary key, which any database has. Its collation is the database's own, where a
 /// prefix is no range: the range is wide enough for any (collections here begin with `a` or `c`), and then checked.
 fn left_behind() -> String {
+    // A number alone is not of ours, and a stamp of the last entry itself may end with its number.
+    let is_gone = |stamp: &str| {
+        format!("({stamp} IS NULL OR strpos({stamp}, '-') = 0 OR ltrim({stamp}, '!') COLLATE \"C\" <= $2 || '~')")
+    };
     let selects = Table::ALL.map(|table| {
         let Spec { name, key, owner, .. } = table.spec();
         let mine = owner.map_or_else(
-            || format!("{key} >= $3 AND {key} <= $4 AND starts_with({key}, $3)"),
-            |owner| format!("{owner} = $1"),
+            || format!("t.{key} >= $3 AND t.{key} <= $4 AND starts_with(t.{key}, $3)"),
+            |owner| format!("t.{owner} = $1"),
         );
+        let (_, stamp, join) = guard(table);
         format!(
-            "(SELECT '{name}' AS kind, {key} AS key FROM {name} \
-             WHERE {mine} AND (entry_id IS NULL OR ltrim(entry_id, '!') <= $2) LIMIT $5)"
+            "(SELECT '{name}' AS kind, t.{key} AS key FROM {name} AS t{join} WHERE {mine} AND {} LIMIT $5)",
+            is_gone(stamp)
         )
     });
     format!(
         "SELECT kind, key FROM ({} UNION ALL (SELECT kind, uri FROM penstock.shadowed WHERE repo = $1 \
-         AND (entry_id IS NULL OR ltrim(entry_id, '!') <= $2) LIMIT $5)) AS found LIMIT $5",
-        selects.join(" UNION ALL ")
+         AND {} LIMIT $5)) AS found LIMIT $5",
+        selects.join(" UNION ALL "),
+        is_gone("entry_id")
     )
 }
 
@@ -257,7 +311,7 @@ mod tests {
         let statements = Statements::new(false);
         for table in Table::ALL {
             let name = table.spec().name;
-            assert!(statements.of(table).delete.starts_with(&format!("DELETE FROM {name} WHERE")), "{name}");
+            assert!(statements.of(table).delete.contains(&format!("DELETE FROM {name} WHERE")), "{name}");
         }
     }
 
@@ -267,15 +321,14 @@ mod tests {
         let follows = all.of(Table::Follows);
         assert_eq!(
             &*follows.insert,
-            "INSERT INTO follows (uri, commit_rev, entry_id, follower_did, following_did, created_at, commit_time, \
-             commit_seq) SELECT u.k, u.r, u.e, u.c0, u.c1, u.c2, u.c3, u.c4 FROM unnest($1::text[], $2::text[], \
-             $3::text[], $4::text[], $5::text[], $6::timestamp[], $7::timestamp[], $8::text[]) AS u (k, r, e, c0, c1, \
-             c2, c3, c4)"
+            "INSERT INTO follows (uri, commit_rev, commit_seq, follower_did, following_did, created_at, commit_time) \
+             SELECT u.k, u.r, u.e, u.c0, u.c1, u.c2, u.c3 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], \
+             $5::text[], $6::timestamp[], $7::timestamp[]) AS u (k, r, e, c0, c1, c2, c3)"
         );
         assert_eq!(
             follows.by_pair.as_deref(),
             Some(
-                "SELECT t.uri, t.commit_rev, t.entry_id, t.follower_did, t.following_did FROM unnest($1::text[], \
+                "SELECT t.uri, t.commit_rev, t.commit_seq, t.follower_did, t.following_did FROM unnest($1::text[], \
                  $2::text[]) AS k (a, b) JOIN follows AS t ON t.follower_did = k.a AND t.following_did = k.b FOR NO \
                  KEY UPDATE OF t"
             )
@@ -283,9 +336,17 @@ mod tests {
         let gates = all.of(Table::PostGates);
         assert_eq!(
             &*gates.update,
-            "UPDATE post_gates AS t SET commit_rev = u.r, entry_id = u.e, embedding_rules = u.c0::jsonb, created_at = \
-             u.c1 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamp[]) AS u (k, r, e, c0, c1) \
-             WHERE t.post_uri = u.k"
+            "WITH u AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamp[]) AS u (k, \
+             r, e, c0, c1)), stamps AS (INSERT INTO penstock.stamps (uri, commit_rev, entry_id) SELECT replace(k, \
+             '/app.bsky.feed.post/', '/app.bsky.feed.postgate/'), r, e FROM u ON CONFLICT (uri) DO UPDATE SET \
+             commit_rev = excluded.commit_rev, entry_id = excluded.entry_id) UPDATE post_gates AS t SET \
+             embedding_rules = u.c0::jsonb, created_at = u.c1 FROM u WHERE t.post_uri = u.k"
+        );
+        assert_eq!(
+            &*gates.by_key,
+            "SELECT t.post_uri, s.commit_rev, s.entry_id, NULL, NULL FROM post_gates AS t LEFT JOIN penstock.stamps AS \
+             s ON s.uri = replace(t.post_uri, '/app.bsky.feed.post/', '/app.bsky.feed.postgate/') COLLATE \"C\" WHERE \
+             t.post_uri = ANY($1) FOR NO KEY UPDATE OF t"
         );
         assert!(all.of(Table::Posts).insert.contains("to_tsvector('english', left(u.c2, 100000))"));
     }

@@ -118,7 +118,7 @@ impl Store {
 
 /// Makes one op of each record; whether it still is to go is decided under the lock.
 fn batch<'a>(did: &'a str, found: &[(Table, String)]) -> Batch<'a> {
-    let version = Version { rev: None, stamp: Some(Stamp::Live(StreamId::MIN)) };
+    let version = Version { rev: None, stamp: Some(Stamp::live(StreamId::MIN, None)) };
     let op = |(table, key): &(Table, String)| Op {
         repo: did,
         uri: table.uri_of(key).into_owned(),

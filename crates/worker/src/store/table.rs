@@ -79,9 +79,10 @@ pub(crate) struct Spec {
     pub(crate) name: &'static str,
     /// Its primary key.
     pub(crate) key: &'static str,
-    /// The columns besides the key, `commit_rev` and `entry_id`.
+    /// The columns besides the key and the guard.
     pub(crate) columns: &'static [(&'static str, Kind)],
-    /// Whether it has `commit_time` and `commit_seq`, which then end `columns` in that order.
+    /// Whether it has `commit_rev` and `commit_seq`, which hold the guard; else that stands in `penstock.stamps`. With them
+    /// goes `commit_time`, which then ends `columns`.
     pub(crate) commit: bool,
     /// The column with the DID of the repo, where an index surely begins with it; else rows are found by the key.
     pub(crate) owner: Option<&'static str>,
@@ -93,17 +94,12 @@ pub(crate) struct Spec {
     pub(crate) field: Option<&'static str>,
 }
 
-const COMMIT: [(&str, Kind); 2] = [("commit_time", Time), ("commit_seq", Text)];
+const COMMIT: (&str, Kind) = ("commit_time", Time);
 
-const fn subject(by: &'static str, of: &'static str) -> [(&'static str, Kind); 7] {
-    [(by, Text), (of, Text), ("subject_cid", Text), ("via", Json), ("created_at", Time), COMMIT[0], COMMIT[1]]
-}
-
-const LIKE: [(&str, Kind); 7] = subject("user_did", "post_uri");
-const FOLLOW: [(&str, Kind); 5] =
-    [("follower_did", Text), ("following_did", Text), ("created_at", Time), COMMIT[0], COMMIT[1]];
-const BLOCK: [(&str, Kind); 5] =
-    [("blocker_did", Text), ("blocked_did", Text), ("created_at", Time), COMMIT[0], COMMIT[1]];
+const LIKE: [(&str, Kind); 6] =
+    [("user_did", Text), ("post_uri", Text), ("subject_cid", Text), ("via", Json), ("created_at", Time), COMMIT];
+const FOLLOW: [(&str, Kind); 4] = [("follower_did", Text), ("following_did", Text), ("created_at", Time), COMMIT];
+const BLOCK: [(&str, Kind); 4] = [("blocker_did", Text), ("blocked_did", Text), ("created_at", Time), COMMIT];
 
 const PLAIN: Spec =
     Spec { name: "", key: "uri", columns: &[], commit: false, owner: None, pair: None, counted: None, field: None };
@@ -138,8 +134,7 @@ static POSTS: Spec = Spec {
         ("facets", Json),
         ("tags", Json),
         ("created_at", Time),
-        COMMIT[0],
-        COMMIT[1],
+        COMMIT,
     ],
     commit: true,
     counted: Some((4, Count::Replies)),
@@ -369,6 +364,15 @@ impl Table {
         }
     }
 
+    /// Writes as SQL the URI of the record whose row's primary key is this expression.
+    pub(crate) fn uri_sql(self, key: &str) -> String {
+        match self {
+            Self::ThreadGates => format!("replace({key}, '{POST}', '{THREAD_GATE}')"),
+            Self::PostGates => format!("replace({key}, '{POST}', '{POST_GATE}')"),
+            _ => key.to_owned(),
+        }
+    }
+
     /// Tells whether rows of it are shown in `feed_items`, and as what.
     pub(crate) fn feed_type(self) -> Option<&'static str> {
         match self {
@@ -403,7 +407,7 @@ mod tests {
             for column in pair.chain(spec.counted.map(|(column, _)| column)) {
                 assert_eq!(spec.columns[column].1, Text, "{}", spec.name);
             }
-            assert_eq!(spec.commit, spec.columns.ends_with(&COMMIT), "{}", spec.name);
+            assert_eq!(spec.commit, spec.columns.ends_with(&[COMMIT]), "{}", spec.name);
             assert!(spec.owner.is_none_or(|owner| spec.columns.iter().any(|(name, _)| *name == owner)));
             assert_eq!(Table::named(spec.name), Some(table));
         }

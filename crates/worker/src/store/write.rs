@@ -8,11 +8,11 @@ use sqlx::postgres::PgBindIterExt;
 use sqlx::query::Query;
 
 use super::counts::Tally;
-use super::decide::{Again, Counts, Plan, Writes};
+use super::decide::{Counts, Plan, Writes};
 use super::row::{Cell, Row};
-use super::sql::Statements;
+use super::sql::{Statements, TableStatements};
 use super::table::{Count, Kind, Table};
-use super::version::Version;
+use super::version::{Stamp, Version};
 
 type Rows<'b, 'a> = BTreeMap<String, (Version, Cow<'b, Row<'a>>)>;
 
@@ -27,8 +27,12 @@ pub(crate) async fn write(
     // A shadow may be replaced by another of the same record: what goes goes first.
     let gone = delete(conn, "DELETE FROM penstock.shadowed WHERE uri = ANY($1)", &plan.shadows_gone).await?;
     tally.left_shadows(gone);
+    // A record that moves to another table takes its stamp along: what goes goes first here, too.
     for (table, writes) in &plan.tables {
-        write_table(conn, statements, *table, writes, tally).await?;
+        clear_table(conn, statements.of(*table), *table, writes, tally).await?;
+    }
+    for (table, writes) in &plan.tables {
+        fill_table(conn, statements.of(*table), *table, writes, tally).await?;
     }
     write_shadows(conn, plan).await?;
     write_tombstones(conn, plan).await?;
@@ -47,15 +51,14 @@ async fn delete(conn: &mut PgConnection, sql: &'static str, keys: &BTreeSet<Stri
     Ok(sqlx::query(sql).bind(keys.iter().bind_iter()).execute(conn).await?.rows_affected())
 }
 
-async fn write_table(
+async fn clear_table(
     conn: &mut PgConnection,
-    statements: &Statements,
+    statements: &TableStatements,
     table: Table,
     writes: &Writes<'_, '_>,
     tally: &mut Tally,
 ) -> sqlx::Result<()> {
-    let statements = statements.of(table);
-    let Writes { demoted, gone, updates, inserts, again } = writes;
+    let Writes { demoted, gone, again, .. } = writes;
     // A row that came again may have to wait all the same: its copy is to say so.
     if !again.is_empty() {
         bind_again(sqlx::query(statements.again()), again).execute(&mut *conn).await?;
@@ -67,6 +70,17 @@ async fn write_table(
         let done = sqlx::query(statements.delete()).bind(gone.iter().bind_iter()).execute(&mut *conn).await?;
         tally.removed(table, done.rows_affected());
     }
+    Ok(())
+}
+
+async fn fill_table(
+    conn: &mut PgConnection,
+    statements: &TableStatements,
+    table: Table,
+    writes: &Writes<'_, '_>,
+    tally: &mut Tally,
+) -> sqlx::Result<()> {
+    let Writes { updates, inserts, .. } = writes;
     if !updates.is_empty() {
         let done = bind_rows(sqlx::query(statements.update()), table, updates).execute(&mut *conn).await?;
         tally.updated(table, done.rows_affected());
@@ -80,14 +94,11 @@ async fn write_table(
 
 type PgQuery<'q> = Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-fn bind_again<'q>(query: PgQuery<'q>, rows: &BTreeMap<String, Again<'_>>) -> PgQuery<'q> {
-    query
-        .bind(rows.keys().bind_iter())
-        .bind(rows.values().map(|again| again.stamp.to_string()).bind_iter())
-        .bind(rows.values().map(|again| again.seq).bind_iter())
+fn bind_again<'q>(query: PgQuery<'q>, rows: &BTreeMap<String, Stamp>) -> PgQuery<'q> {
+    query.bind(rows.keys().bind_iter()).bind(rows.values().map(Stamp::to_string).bind_iter())
 }
 
-/// Binds keys, revs, entries and columns, an array each.
+/// Binds keys, revs, stamps and columns, an array each.
 fn bind_rows<'q>(query: PgQuery<'q>, table: Table, rows: &Rows<'_, '_>) -> PgQuery<'q> {
     let mut query = query
         .bind(rows.keys().bind_iter())
@@ -126,9 +137,7 @@ SELECT u.uri, split_part(u.uri, '/', 3), u.kind, u.a, u.b, u.rev, u.entry, u.row
     AS u (uri, kind, a, b, rev, entry, row)";
 
 const SHADOW_AGAIN: &str = "\
-UPDATE penstock.shadowed AS s SET entry_id = u.e,
-    row = jsonb_set(row, '{commit_seq}', coalesce(to_jsonb(u.s), 'null'), false)
-  FROM unnest($1::text[], $2::text[], $3::text[]) AS u (k, e, s) WHERE s.uri = u.k";
+UPDATE penstock.shadowed AS s SET entry_id = u.e FROM unnest($1::text[], $2::text[]) AS u (k, e) WHERE s.uri = u.k";
 
 async fn write_shadows(conn: &mut PgConnection, plan: &Plan<'_, '_>) -> sqlx::Result<()> {
     if !plan.shadows_again.is_empty() {

@@ -8,15 +8,7 @@ const REPO: &str = "did:plc:a";
 
 fn like(post: &str) -> Row<'static> {
     let text = |text: &str| Cell::Text(Some(Cow::Owned(text.to_owned())));
-    let cells = vec![
-        text(REPO),
-        text(post),
-        Cell::Text(None),
-        Cell::Json(None),
-        Cell::Time(None),
-        Cell::Time(None),
-        Cell::Text(None),
-    ];
+    let cells = vec![text(REPO), text(post), Cell::Text(None), Cell::Json(None), Cell::Time(None), Cell::Time(None)];
     Row { table: Table::Likes, cells, derived: None }
 }
 
@@ -25,7 +17,7 @@ fn uri(rkey: &str) -> String {
 }
 
 fn version(n: u64) -> Version {
-    Version { rev: Some(format!("3{n}")), stamp: Some(Stamp::Live(StreamId { ms: n, seq: 0 })) }
+    Version { rev: Some(format!("3{n}")), stamp: Some(Stamp::live(StreamId { ms: n, seq: 0 }, None)) }
 }
 
 fn op(rkey: &str, n: u64, what: What<'static>) -> Op<'static> {

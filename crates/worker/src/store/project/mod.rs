@@ -55,7 +55,6 @@ pub(crate) struct Source<'a, 'b> {
     /// When it happened: stands in for a time that the record lacks or spells wrong.
     pub(crate) at: Micros,
     pub(crate) commit_time: Option<Micros>,
-    pub(crate) seq: Option<u64>,
 }
 
 /// Makes the row of a record.
@@ -87,7 +86,6 @@ pub(crate) fn row<'a>(source: Source<'a, '_>) -> Result<Row<'a>, Misfit> {
     };
     if table.spec().commit {
         cells.push(Cell::Time(source.commit_time));
-        cells.push(Cell::Text(source.seq.map(|seq| Cow::Owned(seq.to_string()))));
     }
     debug_assert!(fits(table, &cells), "cells of {table:?} do not fit its columns");
     Ok(Row { table, cells, derived: derived.map(Box::new) })

@@ -13,7 +13,6 @@ fn source<'a>(collection: &'a str, record: &'a Value) -> Source<'a, 'a> {
         record,
         at: Micros::parse(AT).unwrap(),
         commit_time: None,
-        seq: Some(7),
     }
 }
 

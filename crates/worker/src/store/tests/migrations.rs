@@ -6,7 +6,7 @@ use crate::schema::{SchemaError, recount};
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_database_is_migrated_once_however_many_try() {
     let url = penstock_local::testing::fresh_database().await.unwrap();
-    let (a, b, c) = tokio::join!(schema::migrate(&url), schema::migrate(&url), schema::migrate(&url));
+    let (a, b, c) = tokio::join!(schema::migrate(&url, true), schema::migrate(&url, true), schema::migrate(&url, true));
     a.unwrap();
     b.unwrap();
     c.unwrap();
@@ -21,13 +21,13 @@ async fn what_is_missing_is_named() {
     let store = Store::connect(&StoreSettings::new(&url)).await.unwrap();
     let Err(SchemaError::Missing(missing)) = store.check_schema().await else { panic!("nothing is missing") };
     assert!(missing.contains(&"table likes".to_owned()), "{missing:?}");
-    schema::migrate(&url).await.unwrap();
-    sqlx::raw_sql("ALTER TABLE posts DROP COLUMN entry_id; DROP TABLE penstock.repos")
+    schema::migrate(&url, true).await.unwrap();
+    sqlx::raw_sql("ALTER TABLE posts DROP COLUMN commit_seq; DROP TABLE penstock.repos")
         .execute(store.pool())
         .await
         .unwrap();
     let said = store.check_schema().await.unwrap_err().to_string();
-    assert_eq!(said, "schema lacks table penstock.repos, column posts.entry_id: run penstock migrate");
+    assert_eq!(said, "schema lacks table penstock.repos, column posts.commit_seq: run penstock migrate");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,18 +72,7 @@ async fn every_table_has_the_number_of_indexes_that_the_appview_has() {
 
 /// What the AppView left: its tables without our columns, rows in them, and some of its own besides.
 const APPVIEW: &str = "
-ALTER TABLE messages DROP COLUMN tracking_id, DROP COLUMN dedupe_key;
-DO $$ DECLARE t text; BEGIN
-  FOREACH t IN ARRAY ARRAY['thread_gates','post_gates','posts','likes','reposts','bookmarks','follows','blocks','lists',
-    'list_items','list_blocks','feed_generators','starter_packs','labeler_services','labels','verifications',
-    'generic_records'] LOOP
-    EXECUTE format('ALTER TABLE %I DROP COLUMN entry_id', t);
-    IF t NOT IN ('posts','likes','reposts','follows','blocks') THEN
-      EXECUTE format('ALTER TABLE %I DROP COLUMN commit_rev', t);
-    END IF;
-  END LOOP;
-  DROP SCHEMA penstock CASCADE;
-END $$;
+DROP SCHEMA penstock CASCADE;
 CREATE TABLE sessions (id int PRIMARY KEY, user_did varchar(255) REFERENCES users (did) ON DELETE CASCADE);
 INSERT INTO users (did, handle, display_name, profile_record)
   VALUES ('did:plc:a', 'a.example', 'A', '{\"displayName\":\"A\"}');
@@ -103,7 +92,7 @@ INSERT INTO post_aggregations (post_uri, like_count, repost_count)
 async fn appview() -> Db {
     let db = Db::new().await;
     db.execute(APPVIEW).await;
-    schema::migrate(&db.url).await.unwrap();
+    schema::migrate(&db.url, true).await.unwrap();
     // Statements that were prepared before the columns came would still miss them.
     let store = Store::connect(&StoreSettings::new(&db.url)).await.unwrap();
     Db { store, url: db.url }
@@ -113,7 +102,7 @@ async fn appview() -> Db {
 async fn rows_of_the_appview_are_kept_and_taken_over() {
     let db = appview().await;
     db.store.check_schema().await.unwrap();
-    assert_eq!(db.rows("SELECT uri, entry_id FROM likes WHERE entry_id IS NULL").await.len(), 2);
+    assert_eq!(db.rows("SELECT uri FROM likes WHERE commit_seq IS NULL").await.len(), 2);
     assert_eq!(db.rows("SELECT id FROM sessions").await.len(), 1);
 
     // The event of a row that the AppView wrote itself: it is stamped, not counted again.
@@ -163,7 +152,7 @@ async fn a_deleted_account_takes_the_rows_that_the_appview_wrote() {
         assert_eq!(db.rows(&format!("SELECT uri FROM {table}")).await.len(), 0, "{table}");
     }
     assert_eq!(db.rows("SELECT uri FROM likes").await, [json!({"uri": "at://did:plc:b/app.bsky.feed.like/l"})]);
-    assert_eq!(db.rows("SELECT like_count FROM post_aggregations").await, [json!({"like_count": 1})]);
+    assert_eq!(db.rows("SELECT like_count FROM penstock.waiting_counts").await, [json!({"like_count": 1})]);
     assert_eq!(
         db.rows("SELECT did, handle, display_name, active, status FROM users JOIN penstock.repos USING (did) WHERE did = 'did:plc:a'").await,
         [
@@ -184,7 +173,7 @@ async fn a_deleted_account_is_swept_whatever_the_collation() {
             format!("CREATE DATABASE {other} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE '{locale}' LOCALE 'C'");
         sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(first.pool()).await.unwrap();
         let url = format!("{server}/{other}");
-        schema::migrate(&url).await.unwrap();
+        schema::migrate(&url, true).await.unwrap();
         let db = Db { store: Store::connect(&StoreSettings::new(&url)).await.unwrap(), url };
 
         let everything = |did: &str| {

@@ -2,9 +2,11 @@
 
 mod claims;
 mod converge;
+mod counts;
 mod fixtures;
 mod migrations;
 mod pairs;
+mod relocate;
 mod silence;
 
 use std::collections::BTreeMap;
@@ -32,7 +34,7 @@ impl Db {
 
     async fn with(set: impl FnOnce(&mut StoreSettings)) -> Self {
         let url = penstock_local::testing::fresh_database().await.unwrap();
-        schema::migrate(&url).await.unwrap();
+        schema::migrate(&url, true).await.unwrap();
         let mut settings = StoreSettings::new(&url);
         settings.pool_size = 3;
         set(&mut settings);
@@ -99,6 +101,8 @@ impl Db {
             ("quotes", "'indexed_at'"),
             ("feed_items", "'indexed_at'"),
             ("post_aggregations", "'created_at', 'updated_at'"),
+            ("penstock.waiting_counts", ""),
+            ("penstock.stamps", ""),
         ] {
             let query = format!("SELECT to_jsonb(t) - ARRAY[{except}]::text[] AS row FROM {table} AS t ORDER BY 1");
             let rows = self.rows(&query).await;

@@ -22,15 +22,18 @@ async fn the_later_of_two_likes_shows_and_the_other_waits_for_it_to_go() {
         assert_eq!(uris(&db, "reposts").await, ["two"]);
         assert_eq!(uris(&db, "feed_items").await, ["two"]);
         assert_eq!(uris(&db, "penstock.shadowed").await, ["one"]);
-        assert_eq!(db.rows("SELECT repost_count FROM post_aggregations").await, [json!({"repost_count": 1})]);
+        assert_eq!(db.rows("SELECT repost_count FROM penstock.waiting_counts").await, [json!({"repost_count": 1})]);
 
         db.apply(&[live(3, A, vec![delete("app.bsky.feed.repost/two")])]).await;
         assert_eq!(uris(&db, "reposts").await, ["one"]);
         assert_eq!(uris(&db, "penstock.shadowed").await, [""; 0]);
         let shown = db.rows("SELECT cid, created_at, commit_seq FROM feed_items JOIN reposts USING (uri, created_at)");
         let cid = repost("one", &p).cid;
-        assert_eq!(shown.await, [json!({"cid": cid, "created_at": "2026-07-04T14:38:08.999", "commit_seq": "1"})]);
-        assert_eq!(db.rows("SELECT repost_count FROM post_aggregations").await, [json!({"repost_count": 1})]);
+        assert_eq!(
+            shown.await,
+            [json!({"cid": cid, "created_at": "2026-07-04T14:38:08.999", "commit_seq": "0000000000001-000000:1"})]
+        );
+        assert_eq!(db.rows("SELECT repost_count FROM penstock.waiting_counts").await, [json!({"repost_count": 1})]);
         assert_eq!(db.totals().await["reposts"], 1);
     }
 }
@@ -49,7 +52,7 @@ async fn a_waiting_like_may_go_or_move_before_its_turn() {
     db.apply(&[live(4, A, vec![like("three", &q)])]).await;
     assert_eq!(uris(&db, "likes").await, ["three"]);
     assert_eq!(
-        db.rows("SELECT post_uri, like_count FROM post_aggregations").await,
+        db.rows("SELECT post_uri, like_count FROM penstock.waiting_counts").await,
         [json!({"post_uri": q, "like_count": 1})]
     );
     // And both swap places with another in one batch.

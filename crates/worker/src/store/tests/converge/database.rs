@@ -24,7 +24,7 @@ pub(super) struct Database {
 }
 
 /// The tables, and the columns that do not follow from the events.
-const TABLES: [(&str, &str); 24] = [
+const TABLES: [(&str, &str); 26] = [
     ("users", "'indexed_at', 'search_vector'"),
     ("thread_gates", "'updated_at'"),
     ("post_gates", ""),
@@ -46,6 +46,8 @@ const TABLES: [(&str, &str); 24] = [
     ("quotes", "'indexed_at'"),
     ("feed_items", "'indexed_at'"),
     ("post_aggregations", "'created_at', 'updated_at'"),
+    ("penstock.waiting_counts", ""),
+    ("penstock.stamps", ""),
     ("penstock.repos", ""),
     ("penstock.tombstones", ""),
     ("penstock.shadowed", ""),
@@ -191,7 +193,7 @@ impl Database {
 /// written, and ours.
 fn tidy(row: &mut Value) {
     let fields = row.as_object_mut().unwrap();
-    for name in ["uri", "commit_rev", "entry_id", "indexed_at"] {
+    for name in ["uri", "commit_rev", "commit_seq", "indexed_at"] {
         fields.remove(name);
     }
     for name in ["created_at", "verified_at", "commit_time"] {

@@ -28,6 +28,8 @@ pub(super) struct Case {
     pub(super) events: Vec<Event>,
     /// How it was written to the stream, but for the rest, which our ingest writes.
     pub(super) runs: Vec<Run>,
+    /// Whether all read one host. Else those who say no revs read one of their own each, and push nothing once more.
+    pub(super) one_host: bool,
     /// How the stream is cut into batches, over and over; a batch an entry where there is none.
     pub(super) cuts: Vec<Cut>,
 }
@@ -65,6 +67,8 @@ pub(super) struct Run {
     pub(super) python: bool,
     /// Whose sequence numbers it writes.
     pub(super) host: u64,
+    /// How many of the events before its end it pushes once more afterwards, if it says no revs.
+    pub(super) echo: usize,
 }
 
 /// How an entry reaches the workers.
@@ -113,8 +117,8 @@ pub(super) struct Written {
 /// Makes up cases of at most so many events.
 pub(super) fn cases(events: usize) -> impl Strategy<Value = Case> {
     let runs = vec(run(events), 0..4);
-    (vec(event(), 1..events), prop_oneof![2 => Just(Vec::new()), 1 => runs], vec(cut(), 0..8))
-        .prop_map(|(events, runs, cuts)| Case { events, runs, cuts })
+    (vec(event(), 1..events), prop_oneof![2 => Just(Vec::new()), 1 => runs], any::<bool>(), vec(cut(), 0..8))
+        .prop_map(|(events, runs, one_host, cuts)| Case { events, runs, one_host, cuts })
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -159,11 +163,13 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn run(events: usize) -> impl Strategy<Value = Run> {
-    (1..events, 0..events, any::<bool>(), 0..2_u64).prop_map(|(events, back, python, host)| Run {
+    let echo = prop_oneof![1 => Just(0), 1 => 1..8_usize];
+    (1..events, 0..events, any::<bool>(), 0..2_u64, echo).prop_map(|(events, back, python, host, echo)| Run {
         events,
         back,
         python,
         host,
+        echo,
     })
 }
 
@@ -212,38 +218,65 @@ impl Case {
         let mut stream = Vec::new();
         let mut seen = 0;
         let mut at = 0;
-        let rest = Run { events: self.events.len(), back: 0, python: false, host: 0 };
-        for Run { events, back, python, host } in self.runs.iter().chain([&rest]) {
+        let rest = Run { events: self.events.len(), back: 0, python: false, host: 0, echo: 0 };
+        for (run, Run { events, back, python, host, echo }) in self.runs.iter().chain([&rest]).enumerate() {
+            let host = match (self.one_host, *python) {
+                (true, _) => 0,
+                (false, true) => 2 + run as u64,
+                (false, false) => *host,
+            };
             for _ in 0..*events {
                 let Some(event) = self.events.get(at) else { break };
                 let again = at < seen;
-                let number = u64::try_from(at).unwrap();
-                let fills = matches!(event.says, Says::Fill(_));
                 at += 1;
                 seen = seen.max(at);
                 // A backfill runs once, whoever reads the relay.
-                if fills && again {
+                if matches!(event.says, Says::Fill(_)) && again {
                     continue;
                 }
-                let position = u64::try_from(stream.len()).unwrap();
-                let ours = !python && !fills;
-                stream.push(Written {
-                    event: at - 1,
-                    order: StreamId { ms: BEGIN + position / 2 * 1000, seq: position % 2 },
-                    rev: ours.then(|| format!("3{number:012}")),
-                    seq: (!fills).then_some(number + 1 + host * 1000),
-                    time: ours.then_some(1_783_000_000 + at.cast_signed() as i64),
-                    ops: match &event.says {
-                        Says::Commit(ops) | Says::Fill(ops) => ops.clone(),
-                        Says::Handle(_) | Says::Account(..) => Vec::new(),
-                    },
-                    again,
-                });
+                self.push(&mut stream, at - 1, *python, host, again);
+            }
+            if *python && self.one_host {
+                for event in at.saturating_sub(*echo)..at {
+                    if self.can_echo(event, at) {
+                        self.push(&mut stream, event, true, host, true);
+                    }
+                }
             }
             at = at.saturating_sub(*back);
         }
         self.drop_fills_without_order(&mut stream);
         stream
+    }
+
+    /// Says whether an event may be pushed once more after others. Only commits have a number of their own; and an account
+    /// event has none in the dialect of the client that does it, so that nothing tells an older commit from a later one.
+    fn can_echo(&self, event: usize, at: usize) -> bool {
+        let Event { repo, says: Says::Commit(_), .. } = &self.events[event] else { return false };
+        !self.events[event..at]
+            .iter()
+            .any(|later| later.repo == *repo && matches!(later.says, Says::Account(false, Some("deleted"))))
+    }
+
+    fn push(&self, stream: &mut Vec<Written>, at: usize, python: bool, host: u64, again: bool) {
+        let event = &self.events[at];
+        let number = u64::try_from(at).unwrap();
+        let position = u64::try_from(stream.len()).unwrap();
+        let fills = matches!(event.says, Says::Fill(_));
+        let ours = !python && !fills;
+        stream.push(Written {
+            event: at,
+            order: StreamId { ms: BEGIN + position / 2 * 1000, seq: position % 2 },
+            rev: ours.then(|| format!("3{number:012}")),
+            // The numbers of two hosts lie far apart.
+            seq: (!fills).then_some(number + 1 + host * 1_000_000_000_000),
+            time: ours.then_some(1_783_000_000 + at.cast_signed() as i64 + 1),
+            ops: match &event.says {
+                Says::Commit(ops) | Says::Fill(ops) => ops.clone(),
+                Says::Handle(_) | Says::Account(..) => Vec::new(),
+            },
+            again,
+        });
     }
 
     /// Drops what a backfill says of a record that something else may have stood at: a fill takes only a place that is

@@ -75,6 +75,7 @@ pub(super) fn expected(case: &Case, stream: &[Written]) -> Tables {
     }
     settle_places(&mut tables);
     count(&mut tables);
+    stamp(&mut tables);
     tables
 }
 
@@ -140,8 +141,8 @@ fn tell_account(tables: &mut Tables, did: &str, repo: &Repo<'_>) {
     let through = repo.through.map(entry_id);
     let guards = json!({
         "did": did, "rev": repo.rev, "active": active, "status": status, "deleted_through": through,
-        "swept_through": through, "identity_entry": repo.handle.as_ref().map(|(by, _)| by.entry_id()),
-        "account_entry": repo.account.map(|(by, ..)| by.entry_id()),
+        "swept_through": through, "identity_entry": repo.handle.as_ref().map(|(by, _)| entry_id(by.order)),
+        "account_entry": repo.account.map(|(by, ..)| entry_id(by.order)),
         "profile_rev": profile.and_then(|stands| stands.by.rev.as_deref()),
         "profile_entry": profile.map(|stands| stands.by.entry_id()),
     });
@@ -163,6 +164,7 @@ fn tell_record(tables: &mut Tables, repo: &Repo<'_>, did: &str, uri: &str, by: &
     }
     row.insert("commit_rev".to_owned(), by.rev.clone().into());
     row.insert("entry_id".to_owned(), by.entry_id().into());
+    row.insert("seq".to_owned(), by.seq.into());
     let shown = |kind: &str, post: &str| {
         json!({
             "uri": uri, "post_uri": post, "originator_did": did, "type": kind, "cid": op.cid(), "sort_at": at,
@@ -202,8 +204,9 @@ fn settle_places(tables: &mut Tables) {
         for mut wanting in places.into_values() {
             wanting.sort_by_cached_key(|row| {
                 let text = |column: &str| row[column].as_str().unwrap_or_default().to_owned();
+                let number = row["seq"].as_u64().filter(|_| row["commit_rev"].is_null());
                 let entry = if row["commit_rev"].is_null() { text("entry_id") } else { String::new() };
-                (text("commit_rev"), entry, text("uri"))
+                (text("commit_rev"), number, entry, text("uri"))
             });
             if table == "verifications" {
                 wanting.sort_by_cached_key(|row| std::cmp::Reverse(row["uri"].to_string()));
@@ -220,7 +223,7 @@ fn settle_places(tables: &mut Tables) {
 fn wait(tables: &mut Tables, table: &str, (a, b): (&str, &str), mut row: Value) {
     let fields = row.as_object_mut().unwrap();
     let mut take = |column: &str| fields.remove(column).unwrap();
-    let (uri, rev, entry) = (take("uri"), take("commit_rev"), take("entry_id"));
+    let (uri, rev, entry, _) = (take("uri"), take("commit_rev"), take("entry_id"), take("seq"));
     let repo = uri.as_str().unwrap().split('/').nth(2).unwrap().to_owned();
     if table == "reposts" {
         // Its item in the feeds waits with it, and keeps only its CID.
@@ -236,28 +239,63 @@ fn wait(tables: &mut Tables, table: &str, (a, b): (&str, &str), mut row: Value) 
     add(tables, "penstock.shadowed", shadow);
 }
 
+/// The tables that say themselves which entry wrote a row.
+const STAMPED: [&str; 5] = ["posts", "likes", "reposts", "follows", "blocks"];
+
+/// Puts beside the rows which entries wrote them, as the tables have room for it.
+fn stamp(tables: &mut Tables) {
+    let mut stamps = Vec::new();
+    for (table, rows) in tables.iter_mut().filter(|(table, _)| !table.starts_with("penstock.")) {
+        for row in rows.iter_mut().filter_map(Value::as_object_mut) {
+            let Some(entry) = row.remove("entry_id") else { continue };
+            row.remove("seq");
+            if STAMPED.contains(&table.as_str()) {
+                row.insert("commit_seq".to_owned(), entry);
+                continue;
+            }
+            let uri = match table.as_str() {
+                "thread_gates" => row["post_uri"].as_str().unwrap().replace(".post/", ".threadgate/").into(),
+                "post_gates" => row["post_uri"].as_str().unwrap().replace(".post/", ".postgate/").into(),
+                _ => row["uri"].clone(),
+            };
+            stamps.push(json!({"uri": uri, "commit_rev": row.remove("commit_rev"), "entry_id": entry}));
+        }
+    }
+    tables.insert("penstock.stamps".to_owned(), stamps);
+}
+
+/// Counts for each post that is there, and apart from them for whatever else something counts for.
 fn count(tables: &mut Tables) {
-    let mut posts: BTreeMap<String, BTreeMap<&str, u64>> = BTreeMap::new();
+    let mut counted: BTreeMap<String, BTreeMap<&str, u64>> = BTreeMap::new();
     for (table, column, count) in COUNTS {
         for row in tables.get(table).into_iter().flatten() {
             if let Some(post) = row[column].as_str() {
-                *posts.entry(post.to_owned()).or_default().entry(count).or_default() += 1;
+                *counted.entry(post.to_owned()).or_default().entry(count).or_default() += 1;
             }
         }
     }
     for table in ["feed_generators", "labeler_services"] {
         for row in tables.get_mut(table).into_iter().flatten() {
-            let counts = posts.get(row["uri"].as_str().unwrap());
+            let counts = counted.get(row["uri"].as_str().unwrap());
             let likes = counts.and_then(|counts| counts.get("like_count")).copied().unwrap_or_default();
             row["like_count"] = likes.into();
         }
     }
-    for (post, counts) in posts {
+    let posts: Vec<String> =
+        tables.get("posts").into_iter().flatten().map(|row| row["uri"].as_str().unwrap().to_owned()).collect();
+    let row = |post: &str, counts: &BTreeMap<&str, u64>| {
         let mut row = json!({ "post_uri": post });
         for (_, _, count) in COUNTS {
             row[count] = counts.get(count).copied().unwrap_or_default().into();
         }
-        add(tables, "post_aggregations", row);
+        row
+    };
+    for post in posts {
+        let counts = counted.remove(&post).unwrap_or_default();
+        add(tables, "post_aggregations", row(&post, &counts));
+    }
+    for (uri, counts) in counted {
+        add(tables, "penstock.waiting_counts", row(&uri, &counts));
     }
 }
 
@@ -266,18 +304,25 @@ fn count(tables: &mut Tables) {
 impl Written {
     /// Returns the ID as rows carry it; that of a backfill sorts before all others.
     fn entry_id(&self) -> String {
-        let mark = if self.seq.is_none() { "!" } else { "" };
-        format!("{mark}{}", entry_id(self.order))
+        let id = entry_id(self.order);
+        match self.seq {
+            None => format!("!{id}"),
+            Some(seq) if seq.to_string().len() <= 11 => format!("{id}:{seq}"),
+            Some(mut seq) => {
+                let mut digits = Vec::new();
+                for _ in 0..11 {
+                    digits.push(char::from_digit((seq % 36) as u32, 36).unwrap());
+                    seq /= 36;
+                }
+                format!("{id}_{}", digits.into_iter().rev().collect::<String>())
+            }
+        }
     }
 
     fn stamped(&self) -> Stamped {
         let came = i64::try_from(self.order.ms / 1000).unwrap();
         let commit_time = self.time.map(datetime);
-        Stamped {
-            at: commit_time.clone().unwrap_or_else(|| datetime(came)),
-            commit_time,
-            commit_seq: self.seq.map(|seq| seq.to_string()),
-        }
+        Stamped { at: commit_time.clone().unwrap_or_else(|| datetime(came)), commit_time }
     }
 }
 

@@ -56,7 +56,6 @@ pub(super) struct Stamped {
     /// When the entry came, or its commit was made.
     pub(super) at: String,
     pub(super) commit_time: Option<String>,
-    pub(super) commit_seq: Option<String>,
 }
 
 // === impl Kind ===
@@ -328,7 +327,6 @@ impl Op {
         }
         if has_commit {
             row.insert("commit_time".to_owned(), stamped.commit_time.clone().into());
-            row.insert("commit_seq".to_owned(), stamped.commit_seq.clone().into());
         }
         (table, std::mem::take(row))
     }

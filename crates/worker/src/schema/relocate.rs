@@ -1,0 +1,195 @@
+//! Moves what Penstock 0.1 kept in the AppView's schema into its own, and takes its columns out of the AppView's tables.
+//!
+//! The tables move at once, in one short transaction, which also leaves a mark. What stands in columns moves in pieces, a
+//! transaction each, so that nobody waits for it; the mark goes last. Whatever interrupts it, the next migration goes on: a
+//! row that was moved is not moved again.
+
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tracing::info;
+
+use super::appview;
+use crate::store::table::{Spec, Table};
+
+/// Blocks of a table that one transaction goes through: 4 MiB.
+const BLOCKS: i64 = 512;
+
+/// Whether something is still to be moved.
+const IS_MARKED: &str = "\
+SELECT to_regclass('penstock.meta') IS NOT NULL
+  AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('penstock.meta') AND attname = 'key')";
+
+/// The tables move with their indexes. Those that a later version makes anew are not there yet.
+const TABLES: &str = "\
+CREATE SCHEMA IF NOT EXISTS penstock;
+DO $$
+DECLARE
+  name text;
+BEGIN
+  FOREACH name IN ARRAY ARRAY['repos', 'tombstones', 'shadowed', 'counts', 'checkpoint', 'dead_letters', 'meta'] LOOP
+    IF to_regclass('penstock_' || name) IS NOT NULL THEN
+      EXECUTE format('ALTER TABLE %I SET SCHEMA penstock', 'penstock_' || name);
+      EXECUTE format('ALTER TABLE penstock.%I RENAME TO %I', 'penstock_' || name, name);
+    END IF;
+  END LOOP;
+  FOREACH name IN ARRAY ARRAY['repos_unswept', 'tombstones_entry_id', 'shadowed_pair', 'shadowed_repo',
+      'dead_letters_created_at'] LOOP
+    IF to_regclass('penstock.idx_penstock_' || name) IS NOT NULL THEN
+      EXECUTE format('ALTER INDEX penstock.%I RENAME TO %I', 'idx_penstock_' || name, name);
+    END IF;
+  END LOOP;
+END
+$$;
+DROP TABLE IF EXISTS penstock_migrations;
+INSERT INTO penstock.meta (key, value) VALUES ('moving', '1') ON CONFLICT (key) DO NOTHING";
+
+/// Moves the tables of an older version, if there are any.
+pub(super) async fn tables(conn: &mut PgConnection) -> sqlx::Result<()> {
+    let is_old: bool =
+        sqlx::query_scalar("SELECT to_regclass('penstock_meta') IS NOT NULL").fetch_one(&mut *conn).await?;
+    if is_old {
+        let mut tx = conn.begin().await?;
+        tx.execute(sqlx::raw_sql(TABLES)).await?;
+        tx.commit().await?;
+        info!("the tables of an older version were moved into the schema penstock");
+    }
+    Ok(())
+}
+
+/// Moves what an older version kept in columns, if it is not done yet.
+pub(super) async fn columns(conn: &mut PgConnection) -> sqlx::Result<()> {
+    if !sqlx::query_scalar::<_, bool>(IS_MARKED).fetch_one(&mut *conn).await? {
+        return Ok(());
+    }
+    let mark: Option<String> =
+        sqlx::query_scalar("SELECT value FROM penstock.meta WHERE key = 'moving'").fetch_optional(&mut *conn).await?;
+    if mark.is_none() {
+        return Ok(());
+    }
+    for table in Table::ALL {
+        if has_column(conn, table.spec().name, "entry_id").await? {
+            stamps(conn, table).await?;
+            info!(table = table.spec().name, "the stamps of a table were moved");
+        }
+    }
+    messages(conn).await?;
+    conn.execute("ALTER TABLE users DROP COLUMN IF EXISTS active, DROP COLUMN IF EXISTS status").await?;
+    conn.execute(FEEDS).await?;
+    counts(conn).await?;
+    appview::indexes(conn).await?;
+    conn.execute("DELETE FROM penstock.meta WHERE key = 'moving'").await?;
+    info!("what an older version kept in the tables of the appview was moved");
+    Ok(())
+}
+
+async fn has_column(conn: &mut PgConnection, table: &str, column: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = $2 AND NOT attisdropped)",
+    )
+    .bind(table)
+    .bind(column)
+    .fetch_one(conn)
+    .await
+}
+
+/// Runs a statement over a table, some blocks a transaction; `{range}` in it is replaced by the range of `t.ctid`.
+async fn in_pieces(conn: &mut PgConnection, table: &str, statement: &str) -> sqlx::Result<u64> {
+    let size = "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint";
+    let blocks: i64 = sqlx::query_scalar(size).bind(table).fetch_one(&mut *conn).await?;
+    let mut rows = 0;
+    for from in (0..=blocks).step_by(BLOCKS as usize) {
+        let range = format!("t.ctid >= '({from},0)'::tid AND t.ctid < '({},0)'::tid", from + BLOCKS);
+        let sql = AssertSqlSafe(statement.replace("{range}", &range));
+        rows += sqlx::query(sql).execute(&mut *conn).await?.rows_affected();
+    }
+    Ok(rows)
+}
+
+/// The stamp of a row as it stands now: with the relay's number, where there is room for it.
+const STAMP: &str = "\
+CASE WHEN length(t.entry_id) > 32 THEN NULL
+  ELSE t.entry_id || CASE WHEN t.commit_seq ~ '^[0-9]{1,11}$' AND length(t.entry_id) + length(t.commit_seq) < 32
+    THEN ':' || t.commit_seq ELSE '' END END";
+
+async fn stamps(conn: &mut PgConnection, table: Table) -> sqlx::Result<()> {
+    let Spec { name, key, commit, .. } = table.spec();
+    let (statement, dropped) = if *commit {
+        // Only a stamp of ours has a dash.
+        let statement = format!(
+            "UPDATE {name} AS t SET commit_seq = {STAMP} WHERE {{range}} AND t.entry_id IS NOT NULL \
+             AND (t.commit_seq IS NULL OR strpos(t.commit_seq, '-') = 0)"
+        );
+        (statement, "DROP COLUMN entry_id")
+    } else {
+        let uri = table.uri_sql(&format!("t.{key}"));
+        let statement = format!(
+            "INSERT INTO penstock.stamps (uri, commit_rev, entry_id) SELECT {uri}, t.commit_rev, t.entry_id FROM {name} AS t \
+             WHERE {{range}} AND t.entry_id IS NOT NULL AND length(t.entry_id) <= 32 \
+             ON CONFLICT (uri) DO UPDATE SET commit_rev = excluded.commit_rev, entry_id = excluded.entry_id"
+        );
+        (statement, "DROP COLUMN entry_id, DROP COLUMN IF EXISTS commit_rev")
+    };
+    in_pieces(conn, name, &statement).await?;
+    // What somebody wrote meanwhile lies at the end, or where there was room: once more, with nobody else in the table.
+    let mut tx = conn.begin().await?;
+    tx.execute(AssertSqlSafe(format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))).await?;
+    if *commit {
+        tx.execute(AssertSqlSafe(statement.replace("{range}", "true"))).await?;
+    }
+    tx.execute(AssertSqlSafe(format!("ALTER TABLE {name} {dropped}"))).await?;
+    tx.commit().await
+}
+
+/// The keys of messages go beside their table. Where no message ever came, the table is no use either: where the buffer is
+/// enabled it is made again.
+const MESSAGES: &str = "\
+INSERT INTO penstock.message_keys (dedupe_key, message_id, tracking_id)
+SELECT dedupe_key, id, tracking_id FROM messages WHERE dedupe_key IS NOT NULL ON CONFLICT (dedupe_key) DO NOTHING;
+ALTER TABLE messages DROP COLUMN dedupe_key, DROP COLUMN IF EXISTS tracking_id;
+DO $$ BEGIN IF NOT EXISTS (SELECT FROM messages) THEN DROP TABLE messages; END IF; END $$";
+
+async fn messages(conn: &mut PgConnection) -> sqlx::Result<()> {
+    if has_column(conn, "messages", "dedupe_key").await? {
+        let mut tx = conn.begin().await?;
+        tx.execute(sqlx::raw_sql(MESSAGES)).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// A pack's feeds were kept as its record has them.
+const FEEDS: &str = "\
+UPDATE starter_packs SET feeds =
+    (SELECT coalesce(jsonb_agg(coalesce(feed->'uri', feed)), '[]') FROM jsonb_array_elements(feeds) AS f (feed))
+ WHERE jsonb_typeof(feeds) = 'array' AND feeds @? '$[*] ? (@.type() == \"object\")'";
+
+const COUNTS_WITHOUT_POST: &str = "\
+WITH gone AS (
+  DELETE FROM post_aggregations AS t WHERE {range} AND NOT EXISTS (SELECT FROM posts AS p WHERE p.uri = t.post_uri) RETURNING *
+), kept AS (
+  INSERT INTO penstock.waiting_counts AS w (post_uri, like_count, repost_count, reply_count, quote_count, bookmark_count)
+  SELECT post_uri, like_count, repost_count, reply_count, quote_count, bookmark_count FROM gone
+   WHERE greatest(like_count, repost_count, reply_count, quote_count, bookmark_count) > 0
+  ON CONFLICT (post_uri) DO UPDATE SET
+    like_count = w.like_count + excluded.like_count, repost_count = w.repost_count + excluded.repost_count,
+    reply_count = w.reply_count + excluded.reply_count, quote_count = w.quote_count + excluded.quote_count,
+    bookmark_count = w.bookmark_count + excluded.bookmark_count
+)
+INSERT INTO penstock.counts AS c (worker, field, total) SELECT 'migrate', 'post_aggregations', -count(*) FROM gone
+ON CONFLICT (worker, field) DO UPDATE SET total = c.total + excluded.total";
+
+const POSTS_WITHOUT_COUNTS: &str = "\
+WITH made AS (
+  INSERT INTO post_aggregations (post_uri)
+  SELECT t.uri FROM posts AS t
+   WHERE {range} AND NOT EXISTS (SELECT FROM post_aggregations AS a WHERE a.post_uri = t.uri)
+  ON CONFLICT (post_uri) DO NOTHING RETURNING post_uri
+)
+INSERT INTO penstock.counts AS c (worker, field, total) SELECT 'migrate', 'post_aggregations', count(*) FROM made
+ON CONFLICT (worker, field) DO UPDATE SET total = c.total + excluded.total";
+
+/// A row of counts stands exactly where its post does.
+async fn counts(conn: &mut PgConnection) -> sqlx::Result<()> {
+    in_pieces(conn, "post_aggregations", COUNTS_WITHOUT_POST).await?;
+    in_pieces(conn, "posts", POSTS_WITHOUT_COUNTS).await?;
+    Ok(())
+}

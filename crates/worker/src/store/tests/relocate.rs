@@ -1,0 +1,146 @@
+//! An installation of Penstock 0.1, moved to where everything of ours stands now.
+
+use super::*;
+use crate::schema::SchemaError;
+
+const A: &str = "did:plc:a";
+const B: &str = "did:plc:b";
+
+/// What Penstock 0.1 made besides the tables of the AppView, and what its workers and the AppView had written.
+const OLD: &str = include_str!("old.sql");
+
+/// Makes an installation of Penstock 0.1 out of this version's tables: the AppView's are the same.
+async fn old(rows: bool) -> Db {
+    let db = Db::new().await;
+    db.execute("DROP SCHEMA penstock CASCADE; DROP TABLE messages").await;
+    let (columns, content) = OLD.split_once("-- Rows\n").unwrap();
+    db.execute(columns).await;
+    if rows {
+        db.execute(content).await;
+    }
+    db
+}
+
+/// Opens the store anew: statements that were prepared before would still name what is gone.
+async fn moved(db: Db) -> Db {
+    schema::migrate(&db.url, false).await.unwrap();
+    let store = Store::connect(&StoreSettings::new(&db.url)).await.unwrap();
+    store.check_schema().await.unwrap();
+    Db { store, url: db.url }
+}
+
+async fn columns_of_ours(db: &Db) -> usize {
+    db.rows(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' AND
+           (table_name LIKE 'penstock%' OR column_name IN ('entry_id', 'active', 'status', 'tracking_id', 'dedupe_key')
+            OR column_name = 'commit_rev' AND table_name NOT IN ('posts', 'likes', 'reposts', 'follows', 'blocks'))",
+    )
+    .await
+    .len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_installation_keeps_its_guards_and_leaves_nothing_in_public() {
+    let db = old(true).await;
+    let incarnation = db.rows("SELECT value FROM penstock_meta WHERE key = 'incarnation'").await;
+    assert!(columns_of_ours(&db).await > 40);
+    let db = moved(db).await;
+    assert_eq!(columns_of_ours(&db).await, 0);
+    assert_eq!(db.rows("SELECT value FROM penstock.meta WHERE key = 'incarnation'").await, incarnation);
+    assert_eq!(
+        db.rows("SELECT commit_rev, commit_seq FROM likes ORDER BY uri").await,
+        [
+            json!({"commit_rev": "3b", "commit_seq": "1782000000000-000003:26512345678"}),
+            json!({"commit_rev": null, "commit_seq": "77"})
+        ]
+    );
+    assert_eq!(
+        db.rows("SELECT uri, commit_rev, entry_id FROM penstock.stamps ORDER BY uri").await,
+        [
+            json!({"uri": "at://did:plc:a/app.bsky.feed.threadgate/p", "commit_rev": "3b", "entry_id": "1782000000000-000004"}),
+            json!({"uri": "at://did:plc:a/app.bsky.graph.list/l", "commit_rev": "3b", "entry_id": "!1782000000000-000005"})
+        ]
+    );
+    assert_eq!(db.rows("SELECT active, status FROM penstock.repos").await, [json!({"active": true, "status": null})]);
+    assert_eq!(db.rows("SELECT uri FROM penstock.tombstones").await.len(), 1);
+    assert_eq!(db.rows("SELECT feeds FROM starter_packs").await, [json!({"feeds": ["at://f/1", "at://f/2"]})]);
+    // A post has its row, and what counts for others waits.
+    assert_eq!(
+        db.rows("SELECT post_uri, like_count FROM post_aggregations ORDER BY 1").await,
+        [
+            json!({"post_uri": post_uri(A, "p"), "like_count": 2}),
+            json!({"post_uri": post_uri(A, "without"), "like_count": 0})
+        ]
+    );
+    assert_eq!(
+        db.rows("SELECT post_uri, like_count FROM penstock.waiting_counts").await,
+        [json!({"post_uri": post_uri(B, "unseen"), "like_count": 5})]
+    );
+    assert_eq!(db.totals().await["post_aggregations"], 10 + 1 - 1);
+    assert_eq!(
+        db.rows("SELECT dedupe_key, message_id, tracking_id FROM penstock.message_keys").await,
+        [json!({"dedupe_key": "k", "message_id": 7, "tracking_id": "t"})]
+    );
+    // The guards still hold.
+    db.apply(&[commit(
+        1_782_000_000_001,
+        A,
+        Some("3a"),
+        vec![put("app.bsky.graph.list/l", json!({"name": "old", "purpose": "p"}))],
+    )])
+    .await;
+    assert_eq!(db.rows("SELECT name FROM lists").await, [json!({"name": "L"})]);
+    // And once more changes nothing.
+    let state = db.state().await;
+    let db = moved(db).await;
+    assert!(db.state().await == state);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_installation_without_messages_loses_their_table() {
+    let db = moved(old(false).await).await;
+    assert_eq!(db.rows("SELECT FROM pg_tables WHERE tablename = 'messages'").await.len(), 0);
+    schema::migrate(&db.url, true).await.unwrap();
+    assert_eq!(db.rows("SELECT FROM pg_tables WHERE tablename = 'messages'").await.len(), 1);
+}
+
+/// Whatever it was doing when it was cut off, the next one goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_is_cut_off_anywhere_is_ended_by_the_next() {
+    let whole = moved(old(true).await).await.state().await;
+    for cut in (0..).step_by(7) {
+        let db = old(true).await;
+        let url = db.url.clone();
+        let migration = tokio::spawn(async move { schema::migrate(&url, false).await });
+        // So many more transactions of any kind, then its connection is cut.
+        let begun = transactions(&db).await;
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !migration.is_finished() && transactions(&db).await < begun + cut {
+            assert!(tokio::time::Instant::now() < deadline, "the migration neither goes on nor ends");
+        }
+        let finished = migration.is_finished();
+        db.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'penstock-migrate'
+                  AND datname = current_database()",
+        )
+        .await;
+        let _ = migration.await;
+        if !finished {
+            let store = Store::connect(&StoreSettings::new(&db.url)).await.unwrap();
+            let said = store.check_schema().await;
+            assert!(matches!(said, Ok(()) | Err(SchemaError::Moving | SchemaError::Missing(_) | SchemaError::Read(_))));
+        }
+        let db = moved(db).await;
+        assert!(db.state().await == whole, "cut after {cut}");
+        assert_eq!(columns_of_ours(&db).await, 0, "cut after {cut}");
+        if finished {
+            assert!(cut > 14, "it was never cut");
+            return;
+        }
+    }
+}
+
+async fn transactions(db: &Db) -> u64 {
+    let lsn = db.rows("SELECT pg_current_xact_id()::text::bigint AS id").await;
+    lsn[0]["id"].as_u64().unwrap()
+}
