@@ -28,6 +28,7 @@ mod suspects;
 mod tasks;
 mod traces;
 mod trouble;
+mod waiting;
 mod watch;
 mod work;
 mod writer;
@@ -144,6 +145,7 @@ fn start(work: &Arc<Work>, reader: consumer::Consumer, health: &Health) -> Tasks
     tasks.spawn("checkpoint", checkpoint::keep(shared()));
     tasks.spawn("sweep", housekeeping::sweep(shared()));
     tasks.spawn("prune", housekeeping::prune(shared()));
+    tasks.spawn("settle", waiting::settle(shared()));
     tasks.spawn("backlog", watch::backlog(shared()));
     tasks.spawn("summary", watch::summarise(shared()));
     messages::start(work, &mut tasks);

@@ -39,6 +39,8 @@ pub(crate) enum Action {
     Count,
     /// Removing the rows of deleted accounts.
     Sweep,
+    /// Giving counts to posts that another program made.
+    Settle,
     /// Removing the traces of old deletes.
     Prune,
     /// Making the group again.
@@ -77,7 +79,7 @@ pub(crate) struct Trouble {
 // === impl Action ===
 
 impl Action {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::Read,
         Self::Claim,
         Self::Refresh,
@@ -91,6 +93,7 @@ impl Action {
         Self::Keep,
         Self::Count,
         Self::Sweep,
+        Self::Settle,
         Self::Prune,
         Self::Join,
         Self::Survey,
@@ -118,6 +121,7 @@ impl Action {
             Self::Keep => "keep a dead letter",
             Self::Count => "read the counts",
             Self::Sweep => "remove rows of deleted accounts",
+            Self::Settle => "settle waiting counts",
             Self::Prune => "remove traces of old deletes",
             Self::Join => "join the consumer group",
             Self::Survey => "see what is settled",
@@ -137,6 +141,7 @@ impl Action {
             | Self::Keep
             | Self::Count
             | Self::Sweep
+            | Self::Settle
             | Self::Prune
             | Self::Checkpoint
             | Self::WriteMessages => "postgres",
