@@ -343,7 +343,7 @@ impl Repo {
                 json!({
                     "uri": uri, "cid": cid, "creator_did": did, "name": value["name"], "purpose": value["purpose"],
                     "description": value["description"], "avatar_url": value["avatar"]["ref"]["$link"],
-                    "created_at": created_at, "commit_rev": rev,
+                    "created_at": created_at,
                 }),
             ),
             "app.bsky.feed.threadgate" => {
@@ -360,7 +360,7 @@ impl Repo {
                         "allow_mentions": rules.is_none() || allows("mentionRule").count() > 0,
                         "allow_following": rules.is_none() || allows("followingRule").count() > 0,
                         "allow_list_members": !lists.is_empty(), "allow_list_uris": lists,
-                        "created_at": created_at, "commit_rev": rev,
+                        "created_at": created_at,
                     }),
                 );
             }
@@ -368,7 +368,7 @@ impl Repo {
                 "post_gates",
                 json!({
                     "post_uri": post, "embedding_rules": value.get("embeddingRules").cloned().unwrap_or(json!({})),
-                    "created_at": created_at, "commit_rev": rev,
+                    "created_at": created_at,
                 }),
             ),
             other => {
@@ -377,7 +377,7 @@ impl Repo {
                     "generic_records",
                     json!({
                         "uri": uri, "cid": cid, "author_did": did, "record_type": other, "record": value,
-                        "created_at": created_at, "commit_rev": rev,
+                        "created_at": created_at,
                     }),
                 );
             }
