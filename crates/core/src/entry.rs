@@ -1,4 +1,4 @@
-//! Entries of the stream as readers see them, in all three dialects.
+//! Entries of the stream as readers see them, in all four dialects.
 
 use std::borrow::Cow;
 
@@ -236,7 +236,7 @@ impl<B: AsRef<[u8]>> RawEntry<B> {
         raw
     }
 
-    /// Decodes the entry, whichever of the three dialects it is in.
+    /// Decodes the entry, whichever of the four dialects it is in.
     ///
     /// # Errors
     /// Names the field, or the op by its index, that is not as the contract says.
@@ -294,11 +294,10 @@ fn parse(kind: EventKind, data: &[u8]) -> Result<Event, EntryError> {
         EventKind::Commit => Event::Commit(commit(serde_json::from_slice(data).map_err(fault)?)?),
         EventKind::Identity => {
             let data: IdentityData<'_> = serde_json::from_slice(data).map_err(fault)?;
-            Event::Identity(Identity {
-                did: did(data.did)?,
-                handle: data.handle.filter(|handle| !handle.is_empty()).map(Cow::into_owned),
-                time: data.time.as_deref().and_then(time::parse),
-            })
+            let did = did(data.did)?;
+            // Both producers before us write the DID in its place where they know no handle.
+            let handle = data.handle.filter(|handle| !handle.is_empty() && *handle != did).map(Cow::into_owned);
+            Event::Identity(Identity { did, handle, time: data.time.as_deref().and_then(time::parse) })
         }
         EventKind::Account => {
             let data: AccountData<'_> = serde_json::from_slice(data).map_err(fault)?;
@@ -403,6 +402,33 @@ mod tests {
                 "subject": {"$type": "com.atproto.repo.strongRef", "cid": "bafyrei", "uri": "at://x"},
             }))
         );
+    }
+
+    #[test]
+    fn a_did_in_the_place_of_a_handle_is_none() {
+        let handle = |data: &str, seq: &str| match decode("identity", data, seq).unwrap().event {
+            Event::Identity(identity) => identity.handle,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(handle(r#"{"did":"did:plc:aa","handle":"did:plc:aa"}"#, ""), None);
+        assert_eq!(handle(r#"{"did":"did:plc:aa","handle":"did:plc:aa","time":"2026-07-04T14:38:08Z"}"#, "5"), None);
+        assert_eq!(handle(r#"{"did":"did:plc:aa","handle":"a.test"}"#, "").as_deref(), Some("a.test"));
+    }
+
+    #[test]
+    fn the_ingestion_before_writes_lexicon_json_with_a_number_and_no_rev() {
+        let record = r#"{"$type":"app.bsky.feed.post","createdAt":"2026-07-04T14:38:08.999Z","text":"py_type","embed":{"$type":"app.bsky.embed.images","images":[{"alt":"","image":{"$type":"blob","ref":{"$link":"bafkrei"},"mimeType":"image/png","size":3}}]},"key":{"$bytes":"AAEC"},"via":null}"#;
+        let data = format!(
+            r#"{{"repo":"did:plc:aa","ops":[{{"action":"create","path":"app.bsky.feed.post/3m","cid":"bafyrei","record":{record}}},{{"action":"delete","path":"app.bsky.feed.like/3n"}}]}}"#
+        );
+        let entry = decode("commit", &data, "42").unwrap();
+        assert_eq!(entry.seq.map(Seq::get), Some(42));
+        let Event::Commit(commit) = &entry.event else { panic!("{entry:?}") };
+        assert_eq!((&commit.rev, &commit.time, commit.ops.len()), (&None, &None, 2));
+        assert_eq!((commit.ops[1].action, &commit.ops[1].cid), (Action::Delete, &None));
+        assert_eq!(only_op(entry).record, Some(serde_json::from_str(record).unwrap()), "as it is");
+        let account = decode("account", r#"{"did":"did:plc:aa","active":false}"#, "").unwrap();
+        assert_eq!((account.seq, account.event.kind()), (None, EventKind::Account));
     }
 
     #[test]
