@@ -30,6 +30,19 @@ struct Progress {
     /// Whether the stream still has that entry.
     is_there: bool,
     bound: Bound,
+    /// What ingest put back at the tail; none where it never did.
+    requeued: Option<Requeued>,
+}
+
+/// What ingest put back at the tail of the stream, in the place of workers before us: numbers older than their entries' IDs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Requeued {
+    /// The last entry put back.
+    last: StreamId,
+    /// The least number among them; none where they carry none.
+    seq: Option<Seq>,
+    /// The least ID that any of them had at first.
+    order: StreamId,
 }
 
 /// What bounds the settled numbers.
@@ -73,6 +86,13 @@ impl Survey {
         let source = self.source.as_ref().ok_or(Stay::NoSource)?;
         let cursor = self.cursor.ok_or(Stay::NoCursor)?;
         let group = self.group.ok_or(Stay::NoGroup)?;
+        // While one of those that were put back may be unsettled, it bounds as it did where it stood at first.
+        let requeued = group.requeued.filter(|requeued| group.first.is_some_and(|first| first <= requeued.last));
+        if let Some(requeued) = requeued
+            && source.first_id().is_none_or(|of_host| requeued.order < of_host)
+        {
+            return Err(Stay::HostBefore);
+        }
         let seq = match (group.first, group.bound) {
             (None, _) => cursor.get(),
             (Some(_), _) if !group.is_there => return Err(Stay::Trimmed),
@@ -84,6 +104,7 @@ impl Survey {
             (Some(_), Bound::Cursor) => cursor.get(),
             (Some(_), Bound::Unknown) => return Err(Stay::NoNumber),
         };
+        let seq = requeued.and_then(|requeued| requeued.seq).map_or(seq, |least| seq.min(least.get() - 1));
         Ok(Checkpoint { host: source.host.clone(), seq, stream_id: group.last })
     }
 }
@@ -94,7 +115,13 @@ impl Consumer {
     /// Reads in one moment what tells up to where everything is settled.
     pub(crate) async fn survey(&self) -> Answer<Survey> {
         let Names { stream, group, keys, .. } = &*self.names;
-        let touched = vec![stream.to_string(), keys.cursor().to_owned(), keys.ingest_source(), keys.incarnation()];
+        let touched = vec![
+            stream.to_string(),
+            keys.cursor().to_owned(),
+            keys.ingest_source(),
+            keys.incarnation(),
+            keys.ingest_state(),
+        ];
         let arguments = vec![text_of(group), LOOK.into()];
         let answer: Value = self.run(include_str!("survey.lua"), touched, arguments).await?;
         survey(answer).ok_or_else(|| surprise("the script that surveys the group"))
@@ -115,7 +142,14 @@ fn survey(answer: Value) -> Option<Survey> {
                 "cursor" => Bound::Cursor,
                 seq => seq.parse().map_or(Bound::Unknown, Bound::Below),
             };
-            Some(Progress { last: stream_id(&last)?, first: first.parse().ok(), is_there, bound })
+            let mut requeued = || parts.next().and_then(Value::into_string).unwrap_or_default();
+            let (last_back, seq, order) = (requeued(), requeued(), requeued());
+            let requeued = last_back.parse().ok().map(|last| Requeued {
+                last,
+                seq: seq.parse().ok(),
+                order: order.parse().unwrap_or(StreamId::MIN),
+            });
+            Some(Progress { last: stream_id(&last)?, first: first.parse().ok(), is_there, bound, requeued })
         }
     };
     Some(Survey { source: serde_json::from_str(&source).ok(), cursor: cursor.parse().ok(), incarnation, group })
@@ -140,7 +174,7 @@ mod tests {
     }
 
     fn progress(first: Option<StreamId>, bound: Bound) -> Progress {
-        Progress { last: id(90), first, is_there: true, bound }
+        Progress { last: id(90), first, is_there: true, bound, requeued: None }
     }
 
     fn settled(survey: &Survey) -> Result<u64, Stay> {
@@ -154,6 +188,20 @@ mod tests {
         assert_eq!(settled(&Survey { group: Some(progress(None, Bound::Cursor)), ..seen() }), Ok(900));
         // Only entries without a number are unsettled.
         assert_eq!(settled(&Survey { group: Some(progress(Some(id(30)), Bound::Cursor)), ..seen() }), Ok(900));
+    }
+
+    #[test]
+    fn what_was_put_back_bounds_until_the_group_is_past_it() {
+        let back = |last, order, first, bound| {
+            let requeued = Some(Requeued { last: id(last), seq: Seq::new(120), order: id(order) });
+            Survey { group: Some(Progress { requeued, ..progress(first, bound) }), ..seen() }
+        };
+        let below = Bound::Below(Seq::new(300).unwrap());
+        assert_eq!(settled(&back(40, 12, Some(id(30)), below)), Ok(119));
+        assert_eq!(settled(&back(40, 12, Some(id(40)), Bound::Cursor)), Ok(119), "only it is left");
+        assert_eq!(settled(&back(29, 12, Some(id(30)), below)), Ok(299), "settled since");
+        assert_eq!(settled(&back(40, 12, None, Bound::Cursor)), Ok(900));
+        assert_eq!(settled(&back(40, 9, Some(id(30)), below)), Err(Stay::HostBefore));
     }
 
     #[test]

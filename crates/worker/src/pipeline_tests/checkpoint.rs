@@ -113,6 +113,34 @@ async fn one_entry_stuck_pending_bounds_the_checkpoint_though_all_others_are_ack
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_ingest_put_back_bounds_the_checkpoint_by_its_old_number() {
+    let bench = Bench::new().await;
+    let consumer = bench.consumer("w-0");
+    assert_eq!(consumer.join(&bench.claim("default").await).await.unwrap(), Joined::Made);
+    let ids = bench.add_numbered(101..=150).await;
+    bench.say(150, "a.test", &ids[0]).await;
+    bench.strand("gone", 50).await;
+    for id in &ids {
+        bench.command(&format!("XACK {STREAM} {GROUP} {id}")).await;
+    }
+    assert_eq!(bench.settled().await, Ok(150));
+    // 105 was never settled: it stands at the tail now, behind what came since.
+    bench.add_numbered(151..=152).await;
+    bench.say(152, "a.test", &ids[0]).await;
+    bench.command(&format!("XADD {STREAM} * type commit data {{}} seq 105 origId {} requeued 1", ids[4])).await;
+    let back = bench.last_id().await;
+    bench
+        .command(&format!("HSET firehose:ingest:state requeued {back} requeuedSeq 105 requeuedOrder {}", ids[4]))
+        .await;
+    assert_eq!(bench.settled().await, Ok(104));
+    for id in bench.strand("w-0", 3).await {
+        assert_eq!(bench.settled().await, Ok(104), "until the group is past it");
+        bench.command(&format!("XACK {STREAM} {GROUP} {id}")).await;
+    }
+    assert_eq!(bench.settled().await, Ok(152));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_checkpoint_stays_while_entries_of_the_host_before_are_pending() {
     let bench = Bench::new().await;
     bench.make_group().await;
