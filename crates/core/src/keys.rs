@@ -266,6 +266,7 @@ mod tests {
             crate::stream::field::SEQ,
             crate::stream::field::TRACEPARENT,
             crate::stream::field::ORIG_ID,
+            crate::stream::field::REQUEUED,
             crate::stream::field::DELIVERIES,
             crate::stream::field::ERROR,
             crate::stream::field::CONSUMER,

@@ -76,6 +76,14 @@ pub struct Head {
 pub mod state {
     /// The cursor as ingest wrote it: where the cursor itself is another one, somebody else wrote it since.
     pub const CURSOR: &str = "cursor";
+    /// The newest entry of the stream as ingest left it: an entry with a number behind it is another program's.
+    pub const NEWEST: &str = "newest";
+    /// The last entry that was put back at the tail: until the group has settled it, the next two bound what is settled.
+    pub const REQUEUED: &str = "requeued";
+    /// The least number among those put back; empty where none has one.
+    pub const REQUEUED_SEQ: &str = "requeuedSeq";
+    /// The least first ID among those put back.
+    pub const REQUEUED_ORDER: &str = "requeuedOrder";
     /// Event time of the cursor, RFC 3339.
     pub const EVENT_TIME: &str = "eventTime";
     /// `1` while ingest does not read because the stream is full, else `0`.
@@ -191,6 +199,8 @@ mod tests {
         assert_eq!(state::standby("a.test:80"), "standby:a.test:80");
         let state = [state::EVENT_TIME, state::PAUSED, state::GAPS, state::RESETS, state::DATA_LOSS];
         assert_eq!(state, ["eventTime", "paused", "gaps", "resets", "dataLoss"]);
+        let stream = [state::CURSOR, state::NEWEST, state::REQUEUED, state::REQUEUED_SEQ, state::REQUEUED_ORDER];
+        assert_eq!(stream, ["cursor", "newest", "requeued", "requeuedSeq", "requeuedOrder"]);
         assert_eq!((cluster::TOTAL, cluster::ERRORS), ("totalEvents", "errors"));
         let kinds = [EventKind::Commit, EventKind::Identity, EventKind::Account];
         assert_eq!(kinds.map(cluster::kind), ["#commit", "#identity", "#account"]);

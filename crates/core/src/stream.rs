@@ -38,8 +38,10 @@ pub mod field {
     pub const SEQ: &str = "seq";
     /// W3C trace context of a sampled entry. Ours: stands after `seq`.
     pub const TRACEPARENT: &str = "traceparent";
-    /// The ID that a replayed dead letter had at first. Ours: stands after `seq`.
+    /// The ID that a replayed dead letter, or an entry put back at the tail, had at first. Ours: stands after `seq`.
     pub const ORIG_ID: &str = "origId";
+    /// How often an entry was put back at the tail. Ours: stands after `origId`.
+    pub const REQUEUED: &str = "requeued";
     /// How often a dead letter was delivered.
     pub const DELIVERIES: &str = "deliveries";
     /// Why an entry became a dead letter. Ours.

@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use penstock_core::stream::StreamId;
+use penstock_core::stream::{Seq, StreamId};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, Row};
 use thiserror::Error;
@@ -20,6 +20,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 const INCARNATION: &str = "SELECT value FROM penstock.meta WHERE key = 'incarnation' AND value <> ''";
+
+/// Where the AppView's own ingestion resumes.
+const APPVIEW: &str = "SELECT cursor FROM firehose_cursor WHERE service = 'firehose' AND cursor IS NOT NULL";
 
 const CHECKPOINTS: &str = "SELECT host, seq, stream_id FROM penstock.checkpoint ORDER BY updated_at DESC, host";
 
@@ -60,6 +63,9 @@ pub(crate) enum CheckpointError {
     /// It answered with an error.
     #[error("could not read the checkpoint")]
     Read(#[source] sqlx::Error),
+    /// It did not take what was to be kept.
+    #[error("postgresql refused")]
+    Answer(#[source] sqlx::Error),
 }
 
 /// The database that the workers fill.
@@ -83,6 +89,11 @@ impl Standing {
     pub(crate) fn is_lost(&self) -> bool {
         matches!(self, Self::Lost { .. })
     }
+
+    /// Says whether it is lost, and there are checkpoints to resume at.
+    pub(crate) fn has_checkpoints(&self) -> bool {
+        matches!(self, Self::Lost { checkpoints, .. } if !checkpoints.is_empty())
+    }
 }
 
 // === impl CheckpointError ===
@@ -101,6 +112,11 @@ impl Database {
     pub(crate) fn new(url: &str) -> Result<Self, sqlx::Error> {
         let options: PgConnectOptions = url.parse()?;
         Ok(Self { options: options.application_name("penstock-ingest"), incarnation: None, ask_at: Instant::now() })
+    }
+
+    /// Returns how it is connected to.
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        self.options.clone()
     }
 
     /// Judges a Redis with this incarnation, empty where it has none, and with or without cursor and stream.
@@ -129,10 +145,17 @@ impl Database {
         Ok(Standing::Lost { incarnation, checkpoints })
     }
 
+    /// Reads up to where the AppView's own ingestion came; none where it never ran.
+    pub(crate) async fn appview_cursor(&self) -> Result<Option<u64>, CheckpointError> {
+        let mut connection = connect(&self.options).await?;
+        let found: Vec<String> = rows(&mut connection, APPVIEW, |row| row.try_get(0)).await?;
+        let _ = timeout(DEADLINE, connection.close()).await;
+        Ok(found.first().and_then(|cursor| cursor.parse::<Seq>().ok()).map(Seq::get))
+    }
+
     /// Reads the incarnation and the checkpoints; a table that is not there holds none.
     async fn read(&self) -> Result<(Option<String>, Vec<Checkpoint>), CheckpointError> {
-        let connecting = timeout(DEADLINE, PgConnection::connect_with(&self.options)).await;
-        let mut connection = connecting.map_err(|_| CheckpointError::Deadline)?.map_err(CheckpointError::Connect)?;
+        let mut connection = connect(&self.options).await?;
         let incarnation = rows(&mut connection, INCARNATION, |row| row.try_get(0)).await?;
         let checkpoints = rows(&mut connection, CHECKPOINTS, |row| {
             let (seq, stream_id): (i64, &str) = (row.try_get(1)?, row.try_get(2)?);
@@ -143,6 +166,17 @@ impl Database {
         let _ = timeout(DEADLINE, connection.close()).await;
         Ok((incarnation.into_iter().next(), checkpoints))
     }
+}
+
+/// Connects, or gives up after a while.
+pub(crate) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, CheckpointError> {
+    let connecting = timeout(DEADLINE, PgConnection::connect_with(options)).await;
+    connecting.map_err(|_| CheckpointError::Deadline)?.map_err(CheckpointError::Connect)
+}
+
+/// Waits for an answer, or gives up after a while.
+pub(crate) async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> Result<T, CheckpointError> {
+    timeout(DEADLINE, answer).await.map_err(|_| CheckpointError::Deadline)?.map_err(CheckpointError::Answer)
 }
 
 async fn rows<T>(
@@ -158,6 +192,7 @@ async fn rows<T>(
     }
 }
 
+/// Says whether a table, or the schema that it should be in, is not there.
 fn is_undefined_table(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("42P01")
+    matches!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("42P01" | "3F000"))
 }

@@ -12,6 +12,7 @@ use penstock_telemetry::traces::SpanContext;
 use penstock_wire::{BadFrame, FrameError};
 use tracing::{error, info, warn};
 
+use crate::requeue::{Round, Sample};
 use crate::seam::Gap;
 
 /// The running totals of one ingest, for whoever shows them; clones share them.
@@ -120,7 +121,7 @@ impl Telemetry {
         let gauge = |metric| metrics.gauge(metric, None);
         let kind = |kind: &'static str| metrics.counter(Metric::EventsReceived, kind);
         // Taken now, so that a scrape shows them at 0 before the first time.
-        for metric in [Metric::Gaps, Metric::Resets, Metric::DataLoss] {
+        for metric in [Metric::Gaps, Metric::Resets, Metric::DataLoss, Metric::Requeued, Metric::RequeueLost] {
             counter(metric);
         }
         Self {
@@ -234,6 +235,20 @@ impl Telemetry {
         );
     }
 
+    pub(crate) fn crowded(&self, entry: &str, after: Duration, quiet: Duration) {
+        error!(
+            entry,
+            ?after,
+            ?quiet,
+            "another program writes this stream, nothing is written until it has been quiet: stop it, or give one of the two a \
+             stream of its own (redis.streamKey, redis.cursorKey)"
+        );
+    }
+
+    pub(crate) fn alone(&self, after: Duration) {
+        info!(?after, "the other program has been quiet, taking the stream over where its entries end");
+    }
+
     pub(crate) fn lost(&self, host: &str, checkpoint: Option<u64>, is_configured: bool) {
         if is_configured {
             error!(host, checkpoint, "redis lost what was written to it: resuming at the checkpoint in postgresql");
@@ -255,6 +270,35 @@ impl Telemetry {
         self.metrics.counter(Metric::FramesRefused, "oversized").inc();
         self.metrics.counter(Metric::DeadLetters, "ingest").inc();
         error!(size, cursor, "frame is too large to be read, passed over: what it told is not known");
+    }
+
+    pub(crate) fn requeued(&self, round: &Round) {
+        let Round { back, letters, lost } = round;
+        let count = |metric, label: Option<&'static str>, sample: &Sample| {
+            self.metrics.counter(metric, label).inc_by(sample.count);
+            sample.count > 0
+        };
+        if count(Metric::Requeued, None, back) {
+            let Sample { count, id, consumer } = back;
+            warn!(
+                count,
+                id, consumer, "entries that their consumer never acknowledged were put back at the tail of the stream"
+            );
+        }
+        if count(Metric::DeadLetters, Some("ingest"), letters) {
+            let Sample { count, id, consumer } = letters;
+            error!(
+                count,
+                id, consumer, "entries that no worker acknowledges, however often put back, are dead letters now"
+            );
+        }
+        if count(Metric::RequeueLost, None, lost) {
+            let Sample { count, id, consumer } = lost;
+            error!(
+                count,
+                id, consumer, "entries left the stream before their consumer acknowledged them, they are lost"
+            );
+        }
     }
 
     pub(crate) fn trim_failed(&self) {

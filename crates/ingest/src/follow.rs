@@ -11,6 +11,7 @@ use tracing::{error, warn};
 use crate::checkpoint::Standing;
 use crate::outcome::Outcome;
 use crate::position::Position;
+use crate::pressure::Hold;
 use crate::session::Session;
 use crate::{Left, TELL_AGAIN};
 
@@ -22,6 +23,9 @@ const DATABASE: (Duration, Duration) = (Duration::from_millis(100), Duration::fr
 
 /// The pauses after something else wrote the cursor: it is not fought over.
 const FOREIGN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// How often it is looked at the longest whether another program still writes.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Decides which relay is read next, and when.
 struct Follower<'a, 'kept> {
@@ -37,6 +41,8 @@ struct Follower<'a, 'kept> {
     foreign: Backoff,
     foreign_told: Option<Instant>,
     database_told: Option<Instant>,
+    /// Whether entries of another program are gone by: at first, and once it was quiet.
+    may_take_over: bool,
 }
 
 /// Follows the relays until the lease is no longer used.
@@ -52,6 +58,7 @@ pub(crate) async fn follow(session: &mut Session<'_>, cancel: &CancellationToken
         foreign: fresh(FOREIGN),
         foreign_told: None,
         database_told: None,
+        may_take_over: true,
         session,
     };
     follower.run(cancel).await
@@ -64,21 +71,13 @@ impl Follower<'_, '_> {
         let pulse = self.session.pulse.clone();
         let mut anew = false;
         loop {
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Left::Asked,
-                () = pulse.during(self.session.unpaused()) => {}
-            }
             let began = Instant::now();
             let outcome = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Left::Asked,
-                position = self.session.position() => match position {
-                    Ok(position) => {
-                        self.database.succeed();
-                        let Some(relay) = self.choose(&position) else { return Left::Asked };
-                        Box::pin(self.session.run(&relay, position, anew, cancel)).await
-                    }
+                ready = self.ready() => match ready {
+                    Ok(Some((relay, position))) => Box::pin(self.session.run(&relay, position, anew, cancel)).await,
+                    Ok(None) => return Left::Asked,
                     Err(outcome) => outcome,
                 },
             };
@@ -90,6 +89,12 @@ impl Follower<'_, '_> {
             let wait = match outcome {
                 Outcome::Asked => return Left::Asked,
                 Outcome::LeaseLost => return Left::Lost,
+                Outcome::Crowded { id } => {
+                    tokio::select! {
+                        () = cancel.cancelled() => return Left::Asked,
+                        () = self.stand_by(id) => continue,
+                    }
+                }
                 outcome => self.after(outcome),
             };
             tokio::select! {
@@ -97,6 +102,67 @@ impl Follower<'_, '_> {
                 () = pulse.during(sleep(wait)) => {}
             }
         }
+    }
+
+    /// Waits until the stream may be written, and says where to read on; none where there is no relay.
+    async fn ready(&mut self) -> Result<Option<(RelayUrl, Position)>, Outcome> {
+        if !self.session.is_settled() {
+            // Until what was found is kept nothing is trimmed, and a full stream would stay full.
+            self.position().await?;
+        }
+        let pulse = self.session.pulse.clone();
+        pulse.during(self.session.unpaused()).await;
+        let position = self.position().await?;
+        Ok(self.choose(&position).map(|relay| (relay, position)))
+    }
+
+    async fn position(&mut self) -> Result<Position, Outcome> {
+        let position = self.session.position(self.may_take_over).await?;
+        self.may_take_over = false;
+        self.database.succeed();
+        Ok(position)
+    }
+
+    /// Waits until another program that writes the stream has written nothing for the quiet time, neither entries nor the
+    /// cursor. What tells its position stays in the stream.
+    async fn stand_by(&mut self, first: String) {
+        let quiet = self.session.settings.ingest.foreign_quiet;
+        let pulse = self.session.pulse.clone();
+        let began = Instant::now();
+        let mut heard = began;
+        let mut told: Option<Instant> = None;
+        let mut latest = first;
+        let mut before: Option<(String, String)> = None;
+        while heard.elapsed() < quiet {
+            if is_due(&mut told) {
+                self.session.telemetry.publish_refused("foreign");
+                self.session.telemetry.crowded(&latest, began.elapsed(), quiet);
+            }
+            let from = before.as_ref().map(|(last, _)| last.as_str()).unwrap_or_default();
+            match self.session.look(from).await {
+                Ok(seen) => {
+                    let now = (seen.last().to_owned(), seen.position.fence.clone());
+                    let moved_cursor = before.as_ref().is_some_and(|(_, cursor)| *cursor != now.1);
+                    if let Some(id) = seen.foreign {
+                        latest = id;
+                        if let Ok(id) = latest.parse() {
+                            self.session.hold.send_replace(Hold::From(id));
+                        }
+                        heard = Instant::now();
+                    } else if moved_cursor {
+                        heard = Instant::now();
+                    }
+                    before = Some(now);
+                }
+                // What is not known is not quiet.
+                Err(_) => heard = Instant::now(),
+            }
+            self.session.redis.failing(format!("another program writes the stream, entry {latest} for one"));
+            pulse.during(sleep((quiet / 8).min(LOOK_AGAIN))).await;
+        }
+        self.session.redis.ok();
+        self.session.telemetry.alone(began.elapsed());
+        self.may_take_over = true;
     }
 
     /// Chooses the relay: that of the position at first and when Redis is found lost; later the one that failing over led to.
@@ -126,7 +192,7 @@ impl Follower<'_, '_> {
             self.redis.succeed();
         }
         match outcome {
-            Outcome::Asked | Outcome::LeaseLost | Outcome::Paused => Duration::ZERO,
+            Outcome::Asked | Outcome::LeaseLost | Outcome::Paused | Outcome::Crowded { .. } => Duration::ZERO,
             Outcome::Reconnect => {
                 self.session.telemetry.reconnect("asked");
                 Duration::ZERO

@@ -7,6 +7,7 @@
 //! One process holds the lease and writes; any other stands by. Each batch is one script behind the fence of lease and
 //! cursor: after any doubt the connection is given up, the cursor read anew, and the relay asked from there.
 
+mod appview;
 mod checkpoint;
 mod control;
 mod decode;
@@ -22,6 +23,7 @@ mod pressure;
 mod publish;
 mod pulse;
 mod recent;
+mod requeue;
 mod revs;
 mod scripts;
 mod seam;
@@ -29,6 +31,7 @@ mod session;
 mod skimmer;
 mod socket;
 mod standby;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod traces;
@@ -56,12 +59,15 @@ use tracing::{error, info, warn};
 pub use error::IngestError;
 pub use events::Progress;
 
+use appview::Cursor;
 use checkpoint::Database;
 use events::Telemetry;
 use intake::Memory;
 use lease::Lease;
 use live::{Connection, Live, Sampler};
+use pressure::Hold;
 use pulse::Pulse;
+use requeue::Requeuer;
 use session::{Kept, Session};
 use standby::Standby;
 use trim::Trimmer;
@@ -195,6 +201,7 @@ impl Ingest {
         let (connection, watching) = watch::channel(Connection { connected: false, url });
         let (lives, live_events) = mpsc::channel(LIVE_BATCHES);
         let (pause, paused) = watch::channel(false);
+        let (hold, held) = watch::channel(Hold::default());
         let live = Live {
             client: client.clone(),
             keys: settings.keys.clone(),
@@ -209,6 +216,7 @@ impl Ingest {
             settings: Arc::clone(settings),
             telemetry: self.telemetry.clone(),
             paused: pause,
+            hold: held,
         };
         let standby = Standby {
             client: client.clone(),
@@ -216,6 +224,13 @@ impl Ingest {
             telemetry: self.telemetry.clone(),
             connection: watching,
         };
+        let requeuer = Requeuer {
+            client: client.clone(),
+            settings: Arc::clone(settings),
+            lease: lease.clone(),
+            telemetry: self.telemetry.clone(),
+        };
+        let mut row = Cursor::new(client, settings, kept.database.as_ref(), hold.subscribe());
         let pulse = Pulse::new(&self.health, STILL + settings.redis.command_timeout * 4);
         let (keeper, kept_alive) = (lease.clone(), pulse.clone());
         tasks.spawn(async move {
@@ -230,12 +245,17 @@ impl Ingest {
             standby.run().await;
             "standby"
         });
+        tasks.spawn(async move {
+            requeuer.run().await;
+            "requeuer"
+        });
         let mut session = Session {
             kept,
             pulse: pulse.clone(),
             checkpoint: self.checkpoint.clone(),
             settings: Arc::clone(settings),
             client: client.clone(),
+            hold,
             lease: lease.clone(),
             telemetry: self.telemetry.clone(),
             redis: self.redis.clone(),
@@ -248,8 +268,12 @@ impl Ingest {
         };
         let left = tokio::select! {
             left = follow::follow(&mut session, cancel) => Ok(left),
+            () = row.follow() => Ok(Left::Lost),
             Some(ended) = tasks.join_next() => gone(ended),
         };
+        if matches!(left, Ok(Left::Asked)) {
+            let _ = timeout(FAREWELL, row.save()).await;
+        }
         // The channels close with the session; the last status is written then.
         drop(session);
         pulse.retire();

@@ -37,6 +37,11 @@ pub(crate) enum Outcome {
         /// What should.
         expected: String,
     },
+    /// Another program adds entries to the stream.
+    Crowded {
+        /// The first of them.
+        id: String,
+    },
     /// Redis is lost, and PostgreSQL does not tell where to resume.
     Database {
         /// For log and health.
@@ -71,6 +76,8 @@ pub(crate) fn refused(error: PublishError) -> Outcome {
     match error {
         PublishError::Lease => Outcome::LeaseLost,
         PublishError::Cursor { found, expected } => Outcome::Foreign { found, expected },
+        PublishError::Entry { id } => Outcome::Crowded { id },
+        PublishError::Behind => Outcome::Redis { reason: "behind", detail },
         PublishError::Incarnation { .. } => Outcome::Redis { reason: "incarnation", detail },
         PublishError::Redis(_) | PublishError::Answer(_) => Outcome::Redis { reason: "redis", detail },
     }

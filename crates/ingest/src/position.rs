@@ -2,23 +2,16 @@
 
 use std::collections::HashMap;
 
-use fred::clients::Client;
-use fred::error::Error;
-use fred::interfaces::{LuaInterface, StreamsInterface};
 use jiff::Timestamp;
 use penstock_core::keys::Keys;
 use penstock_core::live::{Head, Source, state};
 use penstock_core::settings::{RelayUrl, Start};
-use penstock_core::stream::{Seq, StreamId, field};
+use penstock_core::stream::{Seq, StreamId};
 use penstock_core::time;
 use tracing::warn;
 
 use crate::checkpoint::{Checkpoint, Standing};
-use crate::scripts;
 use crate::seam::Seam;
-
-/// How many of the newest entries are looked through for a sequence number.
-const NEWEST: u64 = 1_000;
 
 /// What Redis says of the last event written.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,31 +52,13 @@ pub(crate) struct Begin {
 // === impl Position ===
 
 impl Position {
-    /// Reads the position, under the lease.
-    pub(crate) async fn load(client: &Client, keys: &Keys) -> Result<Self, Error> {
-        let names = vec![
-            keys.cursor().to_owned(),
-            keys.ingest_source(),
-            keys.ingest_state(),
-            keys.stream().to_owned(),
-            keys.incarnation(),
-        ];
-        let found: Vec<String> = client.eval(scripts::POSITION, names, Vec::<String>::new()).await?;
-        let mut position = Self::read(found, keys);
-        if position.source.is_none() && position.cursor.is_some() {
-            // The consumer before us writes its cursor every few seconds, ahead of its entries.
-            if let Some((seq, written)) = newest_seq(client, keys).await? {
-                position.cursor = Some(seq);
-                position.event_time = position.event_time.or(written);
-            }
-        }
-        Ok(position)
-    }
-
-    fn read(found: Vec<String>, keys: &Keys) -> Self {
-        let mut found = found.into_iter();
-        let mut next = || found.next().unwrap_or_default();
-        let (fence, source, incarnation, has_stream) = (next(), next(), next(), next() == "1");
+    /// Makes it of the keys' texts and the fields of the state hash.
+    pub(crate) fn read(
+        keys: &Keys,
+        [fence, source, incarnation]: [String; 3],
+        has_stream: bool,
+        fields: &HashMap<String, String>,
+    ) -> Self {
         let source = match serde_json::from_str::<Source>(&source) {
             // A system beside ours, whose place this is to take, writes a cursor of its own.
             Ok(source) if source.cursor_key.as_deref().is_some_and(|key| key != keys.cursor()) => None,
@@ -94,36 +69,20 @@ impl Position {
                 None
             }
         };
-        let mut position = Self {
+        let standby = fields.iter().filter_map(|(name, value)| {
+            let host = name.strip_prefix(&state::standby(""))?;
+            Some((host.to_owned(), serde_json::from_str(value).ok()?))
+        });
+        Self {
             cursor: if fence.is_empty() { None } else { read_cursor(&fence) },
             fence,
             source,
+            event_time: fields.get(state::EVENT_TIME).and_then(|time| time::parse(time)),
+            standby: standby.collect(),
             has_stream,
             incarnation,
-            ..Self::default()
-        };
-        let mut ours = None;
-        while let (Some(name), Some(value)) = (found.next(), found.next()) {
-            if name == state::EVENT_TIME {
-                position.event_time = time::parse(&value);
-            } else if name == state::CURSOR {
-                ours = value.parse::<Seq>().ok().map(Seq::get);
-            } else if let (Some(host), Ok(head)) =
-                (name.strip_prefix(&state::standby("")), serde_json::from_str(&value))
-            {
-                position.standby.insert(host.to_owned(), head);
-            }
+            standing: Standing::default(),
         }
-        // One that was set back is somebody's wish. Moved on, it is that of a consumer which may have promised more than it wrote.
-        if let (Some(ours), Some(cursor)) = (ours, position.cursor)
-            && cursor > ours
-            && position.source.is_some()
-        {
-            warn!(cursor, ours, key = %keys.cursor(), "another program moved the cursor on, going by its entries");
-            position.source = None;
-            position.event_time = None;
-        }
-        position
     }
 
     /// Chooses the relay to begin with: the one last read, or, where Redis is lost, that of the newest checkpoint.
@@ -229,18 +188,6 @@ fn read_cursor(text: &str) -> Option<u64> {
     }
 }
 
-/// Finds the newest sequence number in the stream, and when its entry was written.
-async fn newest_seq(client: &Client, keys: &Keys) -> Result<Option<(u64, Option<Timestamp>)>, Error> {
-    type Entry = (String, HashMap<String, Option<fred::bytes::Bytes>>);
-    let newest: Vec<Entry> = client.xrevrange(keys.stream(), "+", "-", Some(NEWEST)).await?;
-    Ok(newest.iter().find_map(|(id, fields)| {
-        let seq = fields.get(field::SEQ)?.as_ref()?;
-        let seq = str::from_utf8(seq).ok()?.parse::<Seq>().ok()?;
-        let written = id.parse::<StreamId>().ok().and_then(|id| i64::try_from(id.ms).ok());
-        Some((seq.get(), written.and_then(|ms| Timestamp::from_millisecond(ms).ok())))
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use penstock_core::settings::Value;
@@ -313,25 +260,9 @@ mod tests {
         let keys = Keys::default();
         let read = |key: &str| {
             let source = format!(r#"{{"host":"a","firstId":"1-0","cursorKey":"{key}"}}"#);
-            Position::read(["10", &source, "", "1"].map(str::to_owned).into(), &keys).source
+            Position::read(&keys, ["10".to_owned(), source, String::new()], true, &HashMap::new()).source
         };
         assert!(read(keys.cursor()).is_some());
         assert_eq!(read("another:cursor"), None);
-    }
-
-    #[test]
-    fn a_cursor_that_another_program_moved_on_is_its_own() {
-        let keys = Keys::default();
-        let read = |cursor: &str, ours: &str| {
-            let source = format!(r#"{{"host":"a","firstId":"1-0","cursorKey":"{}"}}"#, keys.cursor());
-            let state = [state::EVENT_TIME, "2026-01-01T00:00:00Z", state::CURSOR, ours];
-            let found = [cursor, &source, "", "1"].into_iter().chain(state).map(str::to_owned).collect();
-            let position = Position::read(found, &keys);
-            (position.cursor, position.source.is_some(), position.event_time.is_some())
-        };
-        assert_eq!(read("10", "10"), (Some(10), true, true));
-        assert_eq!(read("9", "10"), (Some(9), true, true), "set back by hand");
-        assert_eq!(read("11", "10"), (Some(11), false, false));
-        assert_eq!(read("", "10"), (None, true, true));
     }
 }

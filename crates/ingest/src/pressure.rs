@@ -32,6 +32,18 @@ pub(crate) struct Holding {
     pub(crate) left_out: Vec<String>,
 }
 
+/// What must stay in the stream besides, because it tells where to read on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Everything: the position is not known yet.
+    #[default]
+    Everything,
+    /// What stands from this entry on.
+    From(StreamId),
+    /// Nothing.
+    Nothing,
+}
+
 /// When each group's last-delivered ID last changed or nothing was left for it to read, as far as this process saw.
 #[derive(Debug, Default)]
 pub(crate) struct Sightings(HashMap<String, (StreamId, Instant)>);
@@ -47,6 +59,19 @@ pub(crate) struct Fill {
     pub(crate) used: u64,
     /// The most bytes of Redis; none where not bounded.
     pub(crate) max: Option<u64>,
+}
+
+// === impl Hold ===
+
+impl Hold {
+    /// Says below which entry all may go, of what the groups allow.
+    pub(crate) fn bound(self, below: Option<StreamId>) -> Option<StreamId> {
+        match self {
+            Self::Everything => None,
+            Self::From(id) => below.map(|below| below.min(id)),
+            Self::Nothing => below,
+        }
+    }
 }
 
 // === impl Sightings ===
@@ -119,6 +144,15 @@ mod tests {
         let groups = [group("ours", "50-0", Some("40-3"), Some(0)), group("other", "20-0", None, Some(5))];
         let holding = seen.decide(&groups, "ours", Instant::now(), HOLD);
         assert_eq!((holding.trim_below, holding.holding), (Some(id("20-1")), 2));
+    }
+
+    #[test]
+    fn what_tells_the_position_stays() {
+        let below = Some(id("50-0"));
+        assert_eq!(Hold::default().bound(below), None);
+        assert_eq!(Hold::From(id("40-0")).bound(below), Some(id("40-0")));
+        assert_eq!(Hold::From(id("60-0")).bound(below), below);
+        assert_eq!(Hold::Nothing.bound(below), below);
     }
 
     #[test]

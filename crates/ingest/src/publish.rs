@@ -23,6 +23,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::events::Published;
 use crate::lease::Lease;
 use crate::scripts;
+use crate::takeover::LOOK;
 use crate::traces::{BatchTraces, EventTrace};
 
 /// What one entry or letter takes beside its data, about, in bytes.
@@ -58,6 +59,8 @@ pub(crate) struct Opening {
     pub(crate) left: Option<(String, Head)>,
     /// The ID below which no entry may come.
     pub(crate) floor: Option<StreamId>,
+    /// Whether other programs may write the stream too.
+    pub(crate) shared: bool,
 }
 
 /// A frame set aside.
@@ -85,6 +88,15 @@ pub(crate) enum PublishError {
         /// What should.
         expected: String,
     },
+    /// Another program added an entry to the stream.
+    #[error("another program wrote entry {id}")]
+    Entry {
+        /// Its ID.
+        id: String,
+    },
+    /// More entries without a number came since the batch before than one script looks through.
+    #[error("others wrote more entries than are looked through at once")]
+    Behind,
     /// The workers found this Redis lost, or another system set the incarnation.
     #[error("the incarnation is {found:?}")]
     Incarnation {
@@ -194,7 +206,7 @@ impl Batch {
 
 impl Opening {
     /// Says what the next batch brings, as the script takes it; what it does not bring, a later one will.
-    fn bring(&mut self, moves_cursor: bool, has_entries: bool) -> [String; 6] {
+    fn bring(&mut self, moves_cursor: bool, has_entries: bool) -> [String; 7] {
         let (mut field, mut head) = (String::new(), String::new());
         if let Some((host, left)) = &self.left
             && let Ok(json) = serde_json::to_string(left)
@@ -211,7 +223,8 @@ impl Opening {
         if !new_incarnation.is_empty() {
             self.incarnation.clone_from(&new_incarnation);
         }
-        [source, field, head, expected, new_incarnation, floor]
+        let look = if self.shared { String::new() } else { LOOK.to_string() };
+        [source, field, head, expected, new_incarnation, floor, look]
     }
 }
 
@@ -250,7 +263,7 @@ impl Publisher {
         let sent = Instant::now();
         let parents = traces.send(self.stream(), entries.len(), sent);
         let new = cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
-        let mut args: Vec<Value> = Vec::with_capacity(13 + entries.len() * 3 + letters.len() * 4 + parents.len() * 2);
+        let mut args: Vec<Value> = Vec::with_capacity(14 + entries.len() * 3 + letters.len() * 4 + parents.len() * 2);
         args.extend([
             self.lease.token().into(),
             self.lease.millis().to_string().into(),
@@ -324,6 +337,8 @@ fn read_answer(answer: Vec<String>, expected: String) -> Result<Option<StreamId>
     match answer.first().map(String::as_str) {
         Some("ok") => Ok(answer.get(1).and_then(|id| id.parse().ok())),
         Some("lease") => Err(PublishError::Lease),
+        Some("foreign") => Err(PublishError::Entry { id: second(answer) }),
+        Some("behind") => Err(PublishError::Behind),
         Some("cursor") => Err(PublishError::Cursor { found: second(answer), expected }),
         Some("incarnation") => Err(PublishError::Incarnation { found: second(answer) }),
         _ => Err(PublishError::Answer(answer)),

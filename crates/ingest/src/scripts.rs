@@ -7,11 +7,22 @@ use penstock_core::dead_letter;
 
 /// Writes one batch behind the fence of lease and cursor.
 pub(crate) fn publish() -> String {
-    format!("{}{}", dead_letter::LUA, include_str!("scripts/publish.lua"))
+    format!("{}{}{}", dead_letter::LUA, include_str!("scripts/beyond.lua"), include_str!("scripts/publish.lua"))
+}
+
+/// Puts entries that lie idle back at the tail.
+pub(crate) fn requeue() -> String {
+    format!("{}{}", dead_letter::LUA, include_str!("scripts/requeue.lua"))
 }
 
 /// Reads where to read on.
-pub(crate) const POSITION: &str = include_str!("scripts/position.lua");
+pub(crate) const POSITION: &str = concat!(include_str!("scripts/beyond.lua"), include_str!("scripts/position.lua"));
+
+/// Reads the numbers of the newest entries.
+pub(crate) const NUMBERS: &str = concat!(include_str!("scripts/beyond.lua"), include_str!("scripts/numbers.lua"));
+
+/// Keeps what was found of the position.
+pub(crate) const SETTLE: &str = concat!(include_str!("scripts/beyond.lua"), include_str!("scripts/settle.lua"));
 
 /// Writes status and recent events for the lease's holder.
 pub(crate) const STATUS: &str = include_str!("scripts/status.lua");

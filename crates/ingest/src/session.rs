@@ -25,9 +25,11 @@ use crate::lease::Lease;
 use crate::live::{Connection, Sampler};
 use crate::outcome::{Outcome, ended, refused, stopped};
 use crate::position::{Begin, Position};
+use crate::pressure::Hold;
 use crate::publish::{Opening, Publisher};
 use crate::pulse::{BEAT, Pulse};
 use crate::socket::{self, End, Reader};
+use crate::takeover::{Seen, Settled};
 
 /// How many chunks may be under decoding.
 const CHUNKS: usize = 64;
@@ -59,6 +61,8 @@ pub(crate) struct Session<'a> {
     pub(crate) settings: Arc<Settings>,
     /// The connection for commands.
     pub(crate) client: Client,
+    /// What the trimmer must leave.
+    pub(crate) hold: watch::Sender<Hold>,
     /// The lease under which is written.
     pub(crate) lease: Lease,
     /// Logs and counts.
@@ -90,19 +94,49 @@ struct Open {
 // === impl Session ===
 
 impl Session<'_> {
-    /// Reads the position, and judges whether Redis can be believed.
-    pub(crate) async fn position(&mut self) -> Result<Position, Outcome> {
-        let mut position = Position::load(&self.client, &self.settings.keys)
-            .await
-            .map_err(|error| Outcome::Redis { reason: "position", detail: error.to_string() })?;
-        self.redis.ok();
+    /// Reads the position, judges whether Redis can be believed, and keeps what the entries tell before any of them can go.
+    ///
+    /// Where another program wrote among ours, its entries are gone by only if `may_take_over`.
+    pub(crate) async fn position(&mut self, may_take_over: bool) -> Result<Position, Outcome> {
+        let settings = Arc::clone(&self.settings);
+        let keys = &settings.keys;
+        let mut seen = self.look("").await?;
+        let foreign = seen.foreign.clone().filter(|_| !may_take_over && !settings.ingest.shared_stream);
+        if let Some(id) = foreign {
+            return Err(Outcome::Crowded { id });
+        }
         if let Some(database) = &mut self.kept.database {
-            let is_there = position.cursor.is_some() && position.has_stream;
-            let standing = Box::pin(database.judge(&position.incarnation, is_there)).await;
-            position.standing = standing.map_err(|error| Outcome::Database { detail: error.line() })?;
+            let is_there = seen.position.cursor.is_some() && seen.position.has_stream;
+            let standing = Box::pin(database.judge(&seen.position.incarnation, is_there)).await;
+            seen.position.standing = standing.map_err(|error| Outcome::Database { detail: error.line() })?;
+        }
+        if !settings.ingest.shared_stream {
+            let home = settings.relay.urls.first().map(RelayUrl::host).unwrap_or_default();
+            match seen.settle(&self.client, keys, &self.lease, &home).await.map_err(in_doubt)? {
+                Settled::Kept => {}
+                Settled::Lease => return Err(Outcome::LeaseLost),
+                Settled::Moved(id) => return Err(Outcome::Crowded { id }),
+            }
+            if seen.position.cursor.is_none()
+                && !seen.position.standing.has_checkpoints()
+                && let Some(database) = &self.kept.database
+            {
+                let kept = Box::pin(database.appview_cursor()).await;
+                if let Some(kept) = kept.map_err(|error| Outcome::Database { detail: error.line() })? {
+                    seen.begin_before(kept);
+                }
+            }
         }
         self.checkpoint.ok();
-        Ok(position)
+        self.hold.send_replace(Hold::Nothing);
+        Ok(seen.position)
+    }
+
+    /// Looks at the position, and at what stands behind an ID: by default behind our newest entry.
+    pub(crate) async fn look(&mut self, from: &str) -> Result<Seen, Outcome> {
+        let seen = Seen::read(&self.client, &self.settings.keys, from).await.map_err(in_doubt)?;
+        self.redis.ok();
+        Ok(seen)
     }
 
     /// Reads one connection until something ends it. Whatever it wrote, the next one finds in Redis.
@@ -174,6 +208,7 @@ impl Session<'_> {
             source: begin.set_source.then(|| host.to_owned()),
             left,
             floor: self.kept.greatest.max(begin.floor),
+            shared: self.settings.ingest.shared_stream,
         }
     }
 
@@ -292,10 +327,19 @@ impl Session<'_> {
         }
     }
 
+    /// Says whether a position was found and kept under this lease.
+    pub(crate) fn is_settled(&self) -> bool {
+        *self.hold.borrow() == Hold::Nothing
+    }
+
     /// Returns once reading is not paused.
     pub(crate) async fn unpaused(&mut self) {
         until(&mut self.paused, false).await;
     }
+}
+
+fn in_doubt(error: fred::error::Error) -> Outcome {
+    Outcome::Redis { reason: "position", detail: error.to_string() }
 }
 
 fn take_all(intake: &mut Intake<'_>, decoded: Decoded) -> Result<(), Stop> {

@@ -2,6 +2,8 @@
 
 mod lost;
 mod odd;
+mod requeue;
+mod takeover;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -61,6 +63,7 @@ impl Rig {
             ("ingest.leaseTime", "300ms"),
             ("ingest.trimInterval", "20ms"),
             ("ingest.statusInterval", "100ms"),
+            ("ingest.foreignQuiet", "400ms"),
             ("telemetry.summaryInterval", "0s"),
         ];
         let settings: Vec<_> = settings.iter().map(|(path, value)| (*path, (*value).to_owned())).collect();

@@ -109,6 +109,8 @@ fn kind(error: &PublishError) -> &'static str {
         PublishError::Cursor { .. } => "cursor",
         PublishError::Incarnation { .. } => "incarnation",
         PublishError::Redis(_) => "redis",
+        PublishError::Entry { .. } => "foreign",
+        PublishError::Behind => "behind",
         PublishError::Answer(_) => "answer",
     }
 }

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::TELL_AGAIN;
 use crate::events::Telemetry;
-use crate::pressure::{Fill, Group, Holding, Sightings};
+use crate::pressure::{Fill, Group, Hold, Holding, Sightings};
 
 /// How many pending entries of another group are looked through for one that still holds.
 const PENDING_PAGE: u64 = 1_000;
@@ -37,6 +37,8 @@ pub(crate) struct Trimmer {
     pub(crate) telemetry: Telemetry,
     /// Where it tells whether reading is to pause.
     pub(crate) paused: watch::Sender<bool>,
+    /// What is to stay.
+    pub(crate) hold: watch::Receiver<Hold>,
 }
 
 /// Trimming that fails.
@@ -119,7 +121,7 @@ impl Trimmer {
     }
 
     async fn trim(&self, holding: &Holding) -> Result<(), Error> {
-        let Some(below) = holding.trim_below else { return Ok(()) };
+        let Some(below) = self.hold.borrow().bound(holding.trim_below) else { return Ok(()) };
         let cap = (XCapKind::MinID, XCapTrim::Exact, below.to_string());
         let trimmed: u64 = self.client.xtrim(self.settings.keys.stream(), cap).await?;
         self.telemetry.trimmed(trimmed);

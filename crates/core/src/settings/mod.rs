@@ -110,6 +110,13 @@ settings! {
         low_watermark "lowWatermark": Percent = "50%";
         /// How long another group that shows no sign of life still holds its entries.
         foreign_group_hold "foreignGroupHold": Duration = "1h", from "100ms" to "30d";
+        /// How long another program that wrote into the stream must have written nothing before it is taken over from. The Python
+        /// consumer writes its cursor every 5 s.
+        foreign_quiet "foreignQuiet": Duration = "12s", from "50ms" to "10m";
+        /// Whether another producer may write the same stream at the same time; give ingest a `redis.cursorKey` of its own then.
+        shared_stream "sharedStream": bool = "false";
+        /// Whether the row of the AppView's own ingestion in `firehose_cursor` is kept current, so that it could go on.
+        appview_cursor "appviewCursor": bool = "false";
         /// How often status and recent events are written on a quiet relay.
         status_interval "statusInterval": Duration = "5s", from "50ms" to "9s";
         /// The most live events a second that are broadcast; above it they are sampled.

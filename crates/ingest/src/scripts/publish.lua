@@ -1,14 +1,30 @@
 -- Writes one batch: entries, dead letters, cursor, what stands beside the cursor; renews the lease.
--- Writes nothing unless the lease is mine, the cursor is what my batch before left, and nobody found this Redis lost.
+-- Writes nothing unless the lease is mine, no other program has added to the stream since my batch before, the cursor is
+-- what that one left, and nobody found this Redis lost.
 -- KEYS: lease, cursor, stream, source, state, dead letters, incarnation
 -- ARGV: token, lease ms, cursor expected, cursor new, event time, host whose source is to be set (or ''),
 --       field and value that keep the place on the host before (or ''), incarnation expected (or ''), incarnation to be
---       set with the cursor (or ''), ID below which no entry may come (or ''), entries, dead letters,
+--       set with the cursor (or ''), ID below which no entry may come (or ''), how many entries of others are looked
+--       through (or '' where others may write as they like), entries, dead letters,
 --       then per entry: type, data, seq; per dead letter: data, seq, error, consumer; per entry that is traced: which one
 --       it is, from 1 and ascending, and its traceparent
 local holder = redis.call('GET', KEYS[1])
 if holder ~= ARGV[1] then
   return { 'lease', holder or '' }
+end
+-- What others put behind our newest entry: numbers are a second producer's, whose cursor may come seconds later.
+local newest = ARGV[12] ~= '' and redis.call('HGET', KEYS[5], 'newest')
+if newest then
+  local foreign, looked, all = beyond(KEYS[3], newest, tonumber(ARGV[12]))
+  if looked ~= newest then
+    redis.call('HSET', KEYS[5], 'newest', looked)
+  end
+  if foreign ~= '' then
+    return { 'foreign', foreign }
+  end
+  if not all then
+    return { 'behind', looked }
+  end
 end
 local cursor = redis.call('GET', KEYS[2]) or ''
 if cursor ~= ARGV[3] then
@@ -26,23 +42,23 @@ local function is_below(id, other)
   ms, seq, other_ms, other_seq = tonumber(ms), tonumber(seq), tonumber(other_ms), tonumber(other_seq)
   return ms < other_ms or (ms == other_ms and seq < other_seq)
 end
-local entries, letters = tonumber(ARGV[12]), tonumber(ARGV[13])
-local at = 14
+local entries, letters = tonumber(ARGV[13]), tonumber(ARGV[14])
+local at = 15
 local first, last = '', ''
 -- A script that fails keeps what it wrote: so what can fail, a key of another type for instance, comes first.
 if ARGV[11] ~= '' then
-  local newest
+  local generated
   if redis.call('EXISTS', KEYS[3]) == 1 then
     local info = redis.call('XINFO', 'STREAM', KEYS[3])
     for field = 1, #info, 2 do
       if info[field] == 'last-generated-id' then
-        newest = info[field + 1]
+        generated = info[field + 1]
       end
     end
   else
-    newest = redis.call('TIME')[1] .. '000-0'
+    generated = redis.call('TIME')[1] .. '000-0'
   end
-  if is_below(newest, ARGV[11]) then
+  if is_below(generated, ARGV[11]) then
     if redis.call('EXISTS', KEYS[3]) == 0 then
       -- Only with a group can an empty stream be made.
       redis.call('XGROUP', 'CREATE', KEYS[3], 'penstock-floor', '0', 'MKSTREAM')
@@ -70,6 +86,9 @@ for entry = 1, entries do
     first = last
   end
   at = at + 3
+end
+if last ~= '' and ARGV[12] ~= '' then
+  redis.call('HSET', KEYS[5], 'newest', last)
 end
 if ARGV[4] ~= '' then
   redis.call('SET', KEYS[2], ARGV[4])

@@ -8,6 +8,7 @@ use sqlx::{Connection, PgConnection};
 use super::*;
 
 const TABLES: &str = "\
+CREATE SCHEMA penstock;
 CREATE TABLE penstock.checkpoint (
   host text COLLATE \"C\" PRIMARY KEY, seq bigint NOT NULL, stream_id text NOT NULL,
   updated_at timestamp NOT NULL DEFAULT clock_timestamp()

@@ -90,6 +90,8 @@ metrics! {
     LeaseHeld: Gauge, "penstock_ingest_lease_held", "Whether this process holds the ingest lease, 0 or 1";
     TrimmedEntries: Counter, "penstock_ingest_trimmed_entries_total", "Entries trimmed after every holding group acknowledged them";
     TrimFailures: Counter, "penstock_ingest_trim_failures_total", "Times the stream could not be trimmed";
+    Requeued: Counter, "penstock_ingest_requeued_entries_total", "Entries that replaced workers never acknowledged, put back at the stream's tail";
+    RequeueLost: Counter, "penstock_ingest_pending_lost_total", "Entries that left the stream while replaced workers held them, lost";
     StreamLength: Gauge, "penstock_ingest_stream_length", "Entries in the stream";
     HoldingGroups: Gauge, "penstock_ingest_holding_groups", "Consumer groups whose unread entries keep the stream from being trimmed";
     LeftOutGroups: Gauge, "penstock_ingest_left_out_groups", "Consumer groups that showed no sign of life and no longer hold";

@@ -1,0 +1,160 @@
+//! Entries that nobody will come back to, while the workers are those that we replace.
+//!
+//! They read what is new and nothing else, under names that change with each start: what they held when they ended stays
+//! pending for good, our trim keeps it, and the stream fills up. So while no worker of ours lives, which would claim it,
+//! ingest puts it back at the tail.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::{LuaInterface, StreamsInterface};
+use fred::types::Value;
+use penstock_core::settings::Settings;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::warn;
+
+use crate::TELL_AGAIN;
+use crate::events::Telemetry;
+use crate::lease::Lease;
+use crate::scripts;
+
+/// How many entries one script puts back at most.
+const COUNT: usize = 100;
+
+/// How many bytes of entries it copies, about.
+const BYTES: usize = 4_000_000;
+
+/// How many scripts a round takes at most.
+const SCRIPTS: usize = 10;
+
+/// How often an entry is put back at most: whoever takes it and never acknowledges it may die of it.
+const TIMES: u32 = 5;
+
+/// The longest pause between two rounds.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// Puts back what lies idle, while the lease is held.
+pub(crate) struct Requeuer {
+    /// The connection for commands.
+    pub(crate) client: Client,
+    /// All settings.
+    pub(crate) settings: Arc<Settings>,
+    /// The lease under which it is done.
+    pub(crate) lease: Lease,
+    /// Logs and counts.
+    pub(crate) telemetry: Telemetry,
+}
+
+/// How many entries of a kind there were, and one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sample {
+    pub(crate) count: u64,
+    pub(crate) id: String,
+    pub(crate) consumer: String,
+}
+
+/// What a round did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Round {
+    /// Entries put back at the tail.
+    pub(crate) back: Sample,
+    /// Entries that were put back often enough: dead letters.
+    pub(crate) letters: Sample,
+    /// Entries that had left the stream: lost.
+    pub(crate) lost: Sample,
+}
+
+// === impl Requeuer ===
+
+impl Requeuer {
+    /// Looks several times each claim time, until dropped.
+    pub(crate) async fn run(self) {
+        let mut told: Option<Instant> = None;
+        let mut tick = interval((self.settings.worker.claim_time / 3).min(ROUND));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            match self.round().await {
+                Ok(round) => self.telemetry.requeued(&round),
+                Err(error) if is_nothing_there(&error) => {}
+                Err(error) => {
+                    if told.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+                        told = Some(Instant::now());
+                        warn!(%error, "could not look for entries that nobody comes back to");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts back what there is, at most so much.
+    async fn round(&self) -> Result<Round, Error> {
+        let keys = &self.settings.keys;
+        let consumers: Vec<HashMap<String, Value>> = self.client.xinfo_consumers(keys.stream(), keys.group()).await?;
+        let names = consumers.iter().filter_map(|of| of.get("name")?.as_string());
+        let mut touched =
+            vec![self.lease.key().to_owned(), keys.stream().to_owned(), keys.ingest_state(), keys.dead_letters()];
+        touched.extend(names.map(|name| keys.consumer_alive(&name)));
+        let idle = self.settings.worker.claim_time.as_millis();
+        let numbers = [idle.to_string(), COUNT.to_string(), BYTES.to_string(), TIMES.to_string()];
+        let mut round = Round::default();
+        for _ in 0..SCRIPTS {
+            let mut arguments = vec![self.lease.token().to_owned(), keys.group().to_owned()];
+            arguments.extend(numbers.iter().cloned());
+            let answer: Vec<String> = self.client.eval(scripts::requeue(), touched.clone(), arguments).await?;
+            if !round.add(answer) {
+                break;
+            }
+        }
+        Ok(round)
+    }
+}
+
+// === impl Round ===
+
+impl Round {
+    /// Adds what a script answered; says whether there may be more.
+    fn add(&mut self, answer: Vec<String>) -> bool {
+        let mut answer = answer.into_iter();
+        if answer.next().as_deref() != Some("ok") {
+            return false;
+        }
+        let mut next = || answer.next().unwrap_or_default();
+        let counts = [next(), next(), next()];
+        let more = next() == "1";
+        for (sample, count) in [&mut self.back, &mut self.letters, &mut self.lost].into_iter().zip(counts) {
+            let (id, consumer) = (next(), next());
+            sample.count += count.parse::<u64>().unwrap_or_default();
+            if sample.id.is_empty() {
+                (sample.id, sample.consumer) = (id, consumer);
+            }
+        }
+        more
+    }
+}
+
+/// Says whether there is no stream or no group yet.
+fn is_nothing_there(error: &Error) -> bool {
+    error.details().contains("NOGROUP") || error.details().contains("no such key")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_sums_its_scripts_and_keeps_one_entry_of_each_kind() {
+        let mut round = Round::default();
+        let said = |words: &str| words.split(' ').map(|word| word.replace('_', "")).collect::<Vec<_>>();
+        assert!(round.add(said("ok 100 0 0 1 1-0 p-0 _ _ _ _")));
+        assert!(!round.add(said("ok 3 2 1 0 5-0 p-1 6-0 p-2 7-0 p-3")));
+        assert!(!round.add(said("alive")));
+        let sample =
+            |count, id: &str, consumer: &str| Sample { count, id: id.to_owned(), consumer: consumer.to_owned() };
+        let expected = (sample(103, "1-0", "p-0"), sample(2, "6-0", "p-2"), sample(1, "7-0", "p-3"));
+        assert_eq!((round.back, round.letters, round.lost), expected);
+    }
+}
