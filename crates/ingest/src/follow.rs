@@ -106,13 +106,16 @@ impl Follower<'_, '_> {
 
     /// Waits until the stream may be written, and says where to read on; none where there is no relay.
     async fn ready(&mut self) -> Result<Option<(RelayUrl, Position)>, Outcome> {
-        if !self.session.is_settled() {
-            // Until what was found is kept nothing is trimmed, and a full stream would stay full.
-            self.position().await?;
-        }
-        let pulse = self.session.pulse.clone();
-        pulse.during(self.session.unpaused()).await;
-        let position = self.position().await?;
+        // Until what was found is kept nothing is trimmed, and a full stream would stay full.
+        let first = if self.session.is_settled() { None } else { Some(self.position().await?) };
+        let position = match first {
+            Some(position) if !self.session.is_paused() => position,
+            _ => {
+                let pulse = self.session.pulse.clone();
+                pulse.during(self.session.unpaused()).await;
+                self.position().await?
+            }
+        };
         Ok(self.choose(&position).map(|relay| (relay, position)))
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::{LuaInterface, StreamsInterface};
+use fred::interfaces::{KeysInterface, LuaInterface, StreamsInterface};
 use fred::types::Value;
 use penstock_core::settings::Settings;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -36,6 +36,9 @@ const TIMES: u32 = 5;
 /// The longest pause between two rounds.
 const ROUND: Duration = Duration::from_secs(10);
 
+/// How many claim times workers of ours may be away, for they come back and claim; and how long at least.
+const AWAY: (u32, Duration) = (5, Duration::from_secs(60));
+
 /// Puts back what lies idle, while the lease is held.
 pub(crate) struct Requeuer {
     /// The connection for commands.
@@ -56,6 +59,10 @@ pub(crate) struct Sample {
     pub(crate) consumer: String,
 }
 
+/// When a worker of ours last gave a sign of life; none where none did within a day.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ours(Option<Instant>);
+
 /// What a round did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Round {
@@ -73,11 +80,12 @@ impl Requeuer {
     /// Looks several times each claim time, until dropped.
     pub(crate) async fn run(self) {
         let mut told: Option<Instant> = None;
+        let mut ours = Ours::default();
         let mut tick = interval((self.settings.worker.claim_time / 3).min(ROUND));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            match self.round().await {
+            match self.round(&mut ours).await {
                 Ok(round) => self.telemetry.requeued(&round),
                 Err(error) if is_nothing_there(&error) => {}
                 Err(error) => {
@@ -91,16 +99,29 @@ impl Requeuer {
     }
 
     /// Puts back what there is, at most so much.
-    async fn round(&self) -> Result<Round, Error> {
+    async fn round(&self, ours: &mut Ours) -> Result<Round, Error> {
         let keys = &self.settings.keys;
+        let claim_time = self.settings.worker.claim_time;
         let consumers: Vec<HashMap<String, Value>> = self.client.xinfo_consumers(keys.stream(), keys.group()).await?;
-        let names = consumers.iter().filter_map(|of| of.get("name")?.as_string());
+        let names: Vec<String> = consumers.iter().filter_map(|of| of.get("name")?.as_string()).collect();
+        let mut round = Round::default();
+        if names.is_empty() {
+            return Ok(round);
+        }
+        let alive: Vec<String> = names.iter().map(|name| keys.consumer_alive(name)).collect();
+        let applied: Vec<String> = names.iter().map(|name| keys.consumer_applied(name)).collect();
+        let lives = self.client.exists::<u64, _>(alive.clone()).await? > 0;
+        let lived = self.client.exists::<u64, _>(applied).await? > 0;
+        ours.see(lives, lived, Instant::now());
+        let (times, least) = AWAY;
+        if !ours.are_gone(Instant::now(), (claim_time * times).max(least)) {
+            return Ok(round);
+        }
         let mut touched =
             vec![self.lease.key().to_owned(), keys.stream().to_owned(), keys.ingest_state(), keys.dead_letters()];
-        touched.extend(names.map(|name| keys.consumer_alive(&name)));
-        let idle = self.settings.worker.claim_time.as_millis();
+        touched.extend(alive);
+        let idle = claim_time.as_millis();
         let numbers = [idle.to_string(), COUNT.to_string(), BYTES.to_string(), TIMES.to_string()];
-        let mut round = Round::default();
         for _ in 0..SCRIPTS {
             let mut arguments = vec![self.lease.token().to_owned(), keys.group().to_owned()];
             arguments.extend(numbers.iter().cloned());
@@ -110,6 +131,22 @@ impl Requeuer {
             }
         }
         Ok(round)
+    }
+}
+
+// === impl Ours ===
+
+impl Ours {
+    /// Notes whether one lives, or has lived within a day as far as Redis knows.
+    fn see(&mut self, lives: bool, lived: bool, now: Instant) {
+        if lives || lived && self.0.is_none() {
+            self.0 = Some(now);
+        }
+    }
+
+    /// Says whether they have been away for so long that they are gone.
+    fn are_gone(self, now: Instant, away: Duration) -> bool {
+        self.0.is_none_or(|last| now.saturating_duration_since(last) >= away)
     }
 }
 
@@ -144,6 +181,20 @@ fn is_nothing_there(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_of_ours_are_waited_for() {
+        let (start, away) = (Instant::now(), Duration::from_secs(60));
+        let mut ours = Ours::default();
+        ours.see(false, false, start);
+        assert!(ours.are_gone(start, away), "there never was one");
+        ours.see(false, true, start);
+        ours.see(false, true, start + away / 2);
+        assert!(!ours.are_gone(start + away / 2, away), "one has lived, who knows when");
+        assert!(ours.are_gone(start + away, away));
+        ours.see(true, true, start + away);
+        assert!(!ours.are_gone(start + away, away));
+    }
 
     #[test]
     fn a_round_sums_its_scripts_and_keeps_one_entry_of_each_kind() {

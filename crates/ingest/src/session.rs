@@ -115,7 +115,11 @@ impl Session<'_> {
             match seen.settle(&self.client, keys, &self.lease, &home).await.map_err(in_doubt)? {
                 Settled::Kept => {}
                 Settled::Lease => return Err(Outcome::LeaseLost),
-                Settled::Moved(id) => return Err(Outcome::Crowded { id }),
+                Settled::Joined(id) => return Err(Outcome::Crowded { id }),
+                Settled::Moved => {
+                    let detail = "the cursor was written while the position was read".to_owned();
+                    return Err(Outcome::Redis { reason: "position", detail });
+                }
             }
             if seen.position.cursor.is_none()
                 && !seen.position.standing.has_checkpoints()
@@ -330,6 +334,11 @@ impl Session<'_> {
     /// Says whether a position was found and kept under this lease.
     pub(crate) fn is_settled(&self) -> bool {
         *self.hold.borrow() == Hold::Nothing
+    }
+
+    /// Says whether reading is paused.
+    pub(crate) fn is_paused(&self) -> bool {
+        *self.paused.borrow()
     }
 
     /// Returns once reading is not paused.

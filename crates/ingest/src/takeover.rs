@@ -72,8 +72,10 @@ pub(crate) enum Settled {
     Kept,
     /// The lease is somebody else's.
     Lease,
-    /// Another program wrote in the meantime: its first entry, empty where it was the cursor.
-    Moved(String),
+    /// Another program has written entries in the meantime: the first of them.
+    Joined(String),
+    /// The cursor was written in the meantime, perhaps by a batch of ours that came late.
+    Moved,
 }
 
 // === impl Seen ===
@@ -200,7 +202,8 @@ impl Seen {
             match answer.first().map(String::as_str) {
                 Some("more") => last = second,
                 Some("lease") => return Ok(Settled::Lease),
-                Some("moved") => return Ok(Settled::Moved(second)),
+                Some("joined") => return Ok(Settled::Joined(second)),
+                Some("moved") => return Ok(Settled::Moved),
                 _ => return Ok(Settled::Kept),
             }
         }

@@ -2,16 +2,17 @@
 -- KEYS: lease, cursor, stream, source, state
 -- ARGV: token, cursor expected, source expected, the last ID of the stream that was looked at (or ''), how many entries are
 --       looked through at most, cursor new (or '' where it stays), source new (or '' where it stays), its event time (or '')
--- Returns 'ok'; 'more' and the last ID, where not all was looked through; or why nothing was written.
+-- Returns 'ok'; 'more' and the last ID, where not all was looked through; 'joined' and the first entry of another program; or
+-- in a word why else nothing was written.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return { 'lease' }
 end
 if (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] or (redis.call('GET', KEYS[4]) or '') ~= ARGV[3] then
-  return { 'moved', '' }
+  return { 'moved' }
 end
 local foreign, newest, all = beyond(KEYS[3], ARGV[4] == '' and '0-0' or ARGV[4], tonumber(ARGV[5]))
 if foreign ~= '' then
-  return { 'moved', foreign }
+  return { 'joined', foreign }
 end
 if not all then
   return { 'more', newest }

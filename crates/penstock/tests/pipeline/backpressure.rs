@@ -123,6 +123,8 @@ async fn one_stuck_entry_keeps_everything_behind_it() {
     let mut rig = Rig::new().await;
     often_looking(&mut rig);
     rig.set("REDIS_MAX_STREAM_LEN", "4000");
+    // It is still being worked on, however long that takes.
+    rig.set("PENSTOCK_WORKER_CLAIM_TIME", "1h");
     let mut ours = Reader::join(&rig, rig.keys.group()).await;
     let ingest = rig.ingest(&relay);
     let mut stuck = None;
@@ -158,6 +160,38 @@ async fn one_stuck_entry_keeps_everything_behind_it() {
     ingest.stop().await;
     let expected: Vec<u64> = recording.entries.iter().map(|entry| entry.seq).collect();
     assert!(ours.seqs == expected, "our group was given each event once, in order");
+}
+
+/// The workers before ours: they read what is new, under another name after each start, and claim nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_replaced_workers_leave_behind_does_not_fill_the_stream_for_good() {
+    let (relay, recording) = relay(8_000).await;
+    let mut rig = Rig::new().await;
+    often_looking(&mut rig);
+    rig.set("REDIS_MAX_STREAM_LEN", "4000");
+    rig.set("PENSTOCK_WORKER_CLAIM_TIME", "1s");
+    let mut ours = Reader::join(&rig, rig.keys.group()).await;
+    let ingest = rig.ingest(&relay);
+    let mut left = 0;
+    eventually("the first are given to one that ends", async || {
+        left = ours.read(500).await.len();
+        left > 0
+    })
+    .await;
+    let given: Vec<u64> = ours.seqs.clone();
+    eventually("everything is read, those twice", async || {
+        ours.take(500).await;
+        ours.seqs.len() >= recording.entries.len() + left
+    })
+    .await;
+    eventually("all is trimmed", async || rig.length().await == 0).await;
+    rig.ingested(recording.last).await;
+    ingest.says("put back at the tail of the stream").await;
+    ingest.stop().await;
+    let mut expected: Vec<u64> = recording.entries.iter().map(|entry| entry.seq).chain(given).collect();
+    expected.sort_unstable();
+    ours.seqs.sort_unstable();
+    assert!(ours.seqs == expected, "each event was given once, and those that were left once more");
 }
 
 // === impl Reader ===

@@ -13,10 +13,11 @@ use penstock_core::keys::CONTROL_RECONNECT;
 use penstock_local::testing::TempFolder;
 use penstock_replay::{Rate, Settings};
 use serde_json::Value;
+use tokio::time::sleep;
 
 use crate::audit::Audit;
-use crate::frames::Entry;
-use crate::rig::{Rig, eventually, relay, serve};
+use crate::frames::{Entry, Recording};
+use crate::rig::{Rig, eventually, relay, relay_with, serve};
 use crate::service::Service;
 
 /// How soon the other ingest writes, with the default settings.
@@ -27,6 +28,9 @@ const LOST: &str = "the lease is no longer ours";
 
 /// What an ingest says that found the cursor changed.
 const FOREIGN: &str = "something else wrote the cursor";
+
+/// What an ingest says that found entries of another program.
+const CROWDED: &str = "another program writes this stream";
 
 /// How many batches an ingest wrote.
 const BATCHES: &str = "penstock_ingest_batches_total";
@@ -157,6 +161,7 @@ async fn with_a_cursor_key_of_its_own_an_ingest_runs_beside_the_consumer_before_
     let (relay, recording) = relay(3_000).await;
     let mut rig = Rig::new().await;
     rig.set("REDIS_CURSOR_KEY", "penstock:cursor");
+    rig.set("PENSTOCK_INGEST_SHARED_STREAM", "true");
     let other = Consumer { rig: &rig, entries: &recording.entries };
     // Both begin where the other is in the midst of its work.
     other.write(0..200).await;
@@ -172,6 +177,43 @@ async fn with_a_cursor_key_of_its_own_an_ingest_runs_beside_the_consumer_before_
         *times.entry(entry.seq).or_default() += 1;
     }
     assert_eq!(times, recording.entries.iter().map(|entry| (entry.seq, 2)).collect(), "how often which event is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_the_consumer_before_it_an_ingest_waits_until_that_has_ended() {
+    let settings = Settings { rate: per_second(500), total: Some(20_000), ..Settings::default() };
+    let (relay, Recording { entries: recording, .. }) = relay_with(settings).await;
+    let mut rig = Rig::new().await;
+    rig.set("PENSTOCK_INGEST_FOREIGN_QUIET", "2s");
+    let ingest = rig.ingest(&relay);
+    eventually("ingest writes", async || rig.cursor().await > Some(300)).await;
+    let other = Consumer { rig: &rig, entries: &recording };
+    // It goes on from our cursor, as it does at its start, and writes its own once.
+    let cursor = rig.cursor().await.unwrap();
+    let from = recording.iter().position(|entry| entry.seq > cursor).unwrap();
+    other.set_cursor(from).await;
+    let mut at = from;
+    while !ingest.log().contains(CROWDED) || at < from + 500 {
+        other.put(at).await;
+        at += 1;
+        sleep(Duration::from_millis(2)).await;
+    }
+    let last = recording[at - 1].seq;
+    let written = ingest.metric(BATCHES).await;
+    other.put(at).await;
+    assert_eq!(ingest.metric(BATCHES).await, written, "batches written beside it");
+    eventually("ingest goes on", async || rig.cursor().await > Some(last + 300)).await;
+    ingest.says("the other program has been quiet").await;
+    ingest.stop().await;
+    let mut times = BTreeMap::<u64, usize>::new();
+    for (_, entry) in rig.stream().await {
+        *times.entry(entry.seq).or_default() += 1;
+    }
+    let end = rig.cursor().await.unwrap();
+    let expected: Vec<u64> = recording.iter().map(|entry| entry.seq).take_while(|seq| *seq <= end).collect();
+    assert!(times.keys().copied().eq(expected), "an event is missing");
+    let doubled = times.values().filter(|times| **times > 1).count();
+    assert!(doubled < 200, "{doubled} events are doubled, of {} that it wrote", at - from);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,9 +249,13 @@ impl Consumer<'_> {
             if at % 100 == 0 {
                 self.set_cursor((at + 99).min(self.entries.len() - 1)).await;
             }
-            let Entry { kind, data, seq } = &self.entries[at];
-            self.rig.add(kind, &data.to_string(), &seq.to_string()).await;
+            self.put(at).await;
         }
+    }
+
+    async fn put(&self, at: usize) {
+        let Entry { kind, data, seq } = &self.entries[at];
+        self.rig.add(kind, &data.to_string(), &seq.to_string()).await;
     }
 
     async fn set_cursor(&self, at: usize) {

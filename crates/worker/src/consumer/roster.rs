@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fred::interfaces::{HashesInterface, KeysInterface, StreamsInterface};
 use fred::types::{Expiration, Value};
+use penstock_core::live::state;
 use penstock_core::stream::StreamId;
 
 use crate::store::CountTotal;
@@ -83,14 +84,24 @@ impl Consumer {
         Ok(Some(Backlog { pending: number(&group, "pending").unwrap_or_default(), undelivered: lag }))
     }
 
-    /// Returns the ID below which every entry is settled: the first pending one, else what follows the last one read.
+    /// Returns the ID below which every entry is settled: the first pending one, else what follows the last one read; or what
+    /// the first of those was that ingest put back at the tail and that are not settled yet.
     pub(crate) async fn settled_below(&self) -> Answer<Option<StreamId>> {
-        let Names { stream, group, .. } = &*self.names;
+        let Names { stream, group, keys, .. } = &*self.names;
         // First where reading stands: an entry read in between is later than that.
         let delivered = self.group_info().await?.and_then(|of| of.get("last-delivered-id").and_then(stream_id));
         let pending: Vec<Value> = self.client.xpending(stream, group.clone(), ()).await?;
         let first = pending.get(1).and_then(stream_id);
-        Ok(delivered.map(StreamId::next).map(|next| first.map_or(next, |first| first.min(next))))
+        // After the pending ones: until it is put back, an entry is among them.
+        let fields = vec![state::REQUEUED, state::REQUEUED_ORDER];
+        let requeued: Vec<Option<String>> = self.client.hmget(keys.ingest_state(), fields).await?;
+        let mut requeued = requeued.into_iter().map(|id| id?.parse::<StreamId>().ok());
+        let (last, order) = (requeued.next().flatten(), requeued.next().flatten());
+        let settled = delivered.map(StreamId::next).map(|next| first.map_or(next, |first| first.min(next)));
+        Ok(settled.map(|settled| match order {
+            Some(order) if last.is_some_and(|last| last >= settled) => order.min(settled),
+            _ => settled,
+        }))
     }
 
     /// Reads the `origId`s of some dead letters, from that ID on, and says where to go on.
