@@ -1,5 +1,7 @@
--- The AppView's tables. Each is made only where it is missing, with its indexes: on a database that the AppView made,
--- nothing here changes anything.
+-- The AppView's tables, each made only where it is missing: on a database that the AppView made, nothing here changes
+-- anything. Its schema tool (`drizzle-kit push`) runs at each start of the AppView and must find nothing to change, so
+-- columns, types, defaults and the names of indexes and constraints are exactly its own, and no table stands here that it
+-- does not know. Its other tables, `user_settings` with them, are left to it.
 
 DO $$
 BEGIN
@@ -50,13 +52,13 @@ IF to_regclass('posts') IS NULL THEN
     commit_rev varchar(64),
     PRIMARY KEY (uri)
   );
-  CREATE INDEX idx_posts_author_did_created_at ON posts (author_did, created_at);
+  CREATE INDEX idx_posts_author_did ON posts (author_did);
+  CREATE INDEX idx_posts_indexed_at ON posts (indexed_at);
+  CREATE INDEX idx_posts_created_at_author ON posts (created_at DESC NULLS LAST, author_did);
   CREATE INDEX idx_posts_parent_uri ON posts (parent_uri);
   CREATE INDEX idx_posts_root_uri ON posts (root_uri);
-  CREATE INDEX idx_posts_cid ON posts (cid);
-  CREATE INDEX idx_posts_created_at ON posts (created_at);
-  CREATE INDEX idx_posts_indexed_at ON posts (indexed_at);
   CREATE INDEX idx_posts_search_vector ON posts USING gin (search_vector);
+  CREATE INDEX idx_posts_commit_seq_time ON posts (commit_seq, commit_time);
 END IF;
 
 IF to_regclass('post_aggregations') IS NULL THEN
@@ -71,11 +73,11 @@ IF to_regclass('post_aggregations') IS NULL THEN
     updated_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (post_uri)
   );
-  CREATE INDEX idx_post_aggregations_like_count ON post_aggregations (like_count) WHERE like_count > 0;
-  CREATE INDEX idx_post_aggregations_repost_count ON post_aggregations (repost_count) WHERE repost_count > 0;
-  CREATE INDEX idx_post_aggregations_reply_count ON post_aggregations (reply_count) WHERE reply_count > 0;
-  CREATE INDEX idx_post_aggregations_quote_count ON post_aggregations (quote_count) WHERE quote_count > 0;
-  CREATE INDEX idx_post_aggregations_bookmark_count ON post_aggregations (bookmark_count) WHERE bookmark_count > 0;
+  CREATE INDEX idx_post_aggregations_like_count ON post_aggregations (like_count);
+  CREATE INDEX idx_post_aggregations_repost_count ON post_aggregations (repost_count);
+  CREATE INDEX idx_post_aggregations_reply_count ON post_aggregations (reply_count);
+  CREATE INDEX idx_post_aggregations_bookmark_count ON post_aggregations (bookmark_count);
+  CREATE INDEX idx_post_aggregations_quote_count ON post_aggregations (quote_count);
 END IF;
 
 IF to_regclass('feed_items') IS NULL THEN
@@ -90,11 +92,11 @@ IF to_regclass('feed_items') IS NULL THEN
     indexed_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (uri)
   );
-  CREATE INDEX idx_feed_items_post_uri ON feed_items (post_uri);
-  CREATE INDEX idx_feed_items_originator_did_sort_at ON feed_items (originator_did, sort_at);
+  CREATE INDEX idx_feed_items_originator ON feed_items (originator_did);
+  CREATE INDEX idx_feed_items_post ON feed_items (post_uri);
   CREATE INDEX idx_feed_items_sort_at ON feed_items (sort_at);
-  CREATE INDEX idx_feed_items_type_sort_at ON feed_items (type, sort_at);
-  CREATE INDEX idx_feed_items_created_at ON feed_items (created_at);
+  CREATE INDEX idx_feed_items_type ON feed_items (type);
+  CREATE INDEX idx_feed_items_originator_sort ON feed_items (originator_did, sort_at DESC NULLS LAST);
 END IF;
 
 IF to_regclass('likes') IS NULL THEN
@@ -111,9 +113,9 @@ IF to_regclass('likes') IS NULL THEN
     commit_rev varchar(64),
     PRIMARY KEY (uri)
   );
-  CREATE UNIQUE INDEX idx_likes_user_did_post_uri ON likes (user_did, post_uri);
-  CREATE INDEX idx_likes_post_uri_created_at ON likes (post_uri, created_at);
-  CREATE INDEX idx_likes_user_did_created_at ON likes (user_did, created_at);
+  CREATE INDEX idx_likes_user_did ON likes (user_did);
+  CREATE INDEX idx_likes_post_uri ON likes (post_uri);
+  CREATE UNIQUE INDEX unique_like_user_post ON likes (user_did, post_uri);
 END IF;
 
 IF to_regclass('reposts') IS NULL THEN
@@ -130,9 +132,9 @@ IF to_regclass('reposts') IS NULL THEN
     commit_rev varchar(64),
     PRIMARY KEY (uri)
   );
-  CREATE UNIQUE INDEX idx_reposts_user_did_post_uri ON reposts (user_did, post_uri);
-  CREATE INDEX idx_reposts_post_uri_created_at ON reposts (post_uri, created_at);
-  CREATE INDEX idx_reposts_user_did_created_at ON reposts (user_did, created_at);
+  CREATE INDEX idx_reposts_user_did ON reposts (user_did);
+  CREATE INDEX idx_reposts_post_uri ON reposts (post_uri);
+  CREATE UNIQUE INDEX unique_repost_user_post ON reposts (user_did, post_uri);
 END IF;
 
 IF to_regclass('bookmarks') IS NULL THEN
@@ -144,9 +146,9 @@ IF to_regclass('bookmarks') IS NULL THEN
     indexed_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (uri)
   );
-  CREATE UNIQUE INDEX idx_bookmarks_user_did_post_uri ON bookmarks (user_did, post_uri);
+  CREATE INDEX idx_bookmarks_user_did ON bookmarks (user_did);
   CREATE INDEX idx_bookmarks_post_uri ON bookmarks (post_uri);
-  CREATE INDEX idx_bookmarks_user_did_created_at ON bookmarks (user_did, created_at);
+  CREATE UNIQUE INDEX unique_bookmark_user_post ON bookmarks (user_did, post_uri);
 END IF;
 
 IF to_regclass('follows') IS NULL THEN
@@ -161,9 +163,9 @@ IF to_regclass('follows') IS NULL THEN
     commit_rev varchar(64),
     PRIMARY KEY (uri)
   );
-  CREATE UNIQUE INDEX idx_follows_follower_did_following_did ON follows (follower_did, following_did);
-  CREATE INDEX idx_follows_following_did_created_at ON follows (following_did, created_at);
-  CREATE INDEX idx_follows_follower_did_created_at ON follows (follower_did, created_at);
+  CREATE INDEX idx_follows_follower ON follows (follower_did);
+  CREATE INDEX idx_follows_following ON follows (following_did);
+  CREATE UNIQUE INDEX unique_follow_follower_following ON follows (follower_did, following_did);
 END IF;
 
 IF to_regclass('blocks') IS NULL THEN
@@ -178,9 +180,9 @@ IF to_regclass('blocks') IS NULL THEN
     commit_rev varchar(64),
     PRIMARY KEY (uri)
   );
-  CREATE UNIQUE INDEX idx_blocks_blocker_did_blocked_did ON blocks (blocker_did, blocked_did);
-  CREATE INDEX idx_blocks_blocked_did_created_at ON blocks (blocked_did, created_at);
-  CREATE INDEX idx_blocks_blocker_did_created_at ON blocks (blocker_did, created_at);
+  CREATE INDEX idx_blocks_blocker ON blocks (blocker_did);
+  CREATE INDEX idx_blocks_blocked ON blocks (blocked_did);
+  CREATE UNIQUE INDEX unique_block_blocker_blocked ON blocks (blocker_did, blocked_did);
 END IF;
 
 IF to_regclass('lists') IS NULL THEN
@@ -196,9 +198,9 @@ IF to_regclass('lists') IS NULL THEN
     indexed_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (uri)
   );
-  CREATE INDEX idx_lists_creator_did ON lists (creator_did);
+  CREATE INDEX idx_lists_creator ON lists (creator_did);
   CREATE INDEX idx_lists_purpose ON lists (purpose);
-  CREATE INDEX idx_lists_created_at ON lists (created_at);
+  CREATE INDEX idx_lists_indexed_at ON lists (indexed_at);
 END IF;
 
 IF to_regclass('list_items') IS NULL THEN
@@ -211,9 +213,9 @@ IF to_regclass('list_items') IS NULL THEN
     indexed_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (uri)
   );
-  CREATE UNIQUE INDEX idx_list_items_list_uri_subject_did ON list_items (list_uri, subject_did);
-  CREATE INDEX idx_list_items_subject_did ON list_items (subject_did);
-  CREATE INDEX idx_list_items_list_uri_created_at ON list_items (list_uri, created_at);
+  CREATE INDEX idx_list_items_list ON list_items (list_uri);
+  CREATE INDEX idx_list_items_subject ON list_items (subject_did);
+  CREATE UNIQUE INDEX unique_list_item ON list_items (list_uri, subject_did);
 END IF;
 
 IF to_regclass('list_blocks') IS NULL THEN
@@ -225,9 +227,9 @@ IF to_regclass('list_blocks') IS NULL THEN
     indexed_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (uri)
   );
-  CREATE UNIQUE INDEX idx_list_blocks_blocker_did_list_uri ON list_blocks (blocker_did, list_uri);
-  CREATE INDEX idx_list_blocks_list_uri ON list_blocks (list_uri);
-  CREATE INDEX idx_list_blocks_blocker_did_created_at ON list_blocks (blocker_did, created_at);
+  CREATE INDEX idx_list_blocks_blocker ON list_blocks (blocker_did);
+  CREATE INDEX idx_list_blocks_list ON list_blocks (list_uri);
+  CREATE UNIQUE INDEX unique_list_block ON list_blocks (blocker_did, list_uri);
 END IF;
 
 IF to_regclass('feed_generators') IS NULL THEN
@@ -244,10 +246,10 @@ IF to_regclass('feed_generators') IS NULL THEN
     indexed_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (uri)
   );
-  CREATE INDEX idx_feed_generators_creator_did ON feed_generators (creator_did);
+  CREATE INDEX idx_feed_generators_creator ON feed_generators (creator_did);
   CREATE INDEX idx_feed_generators_did ON feed_generators (did);
   CREATE INDEX idx_feed_generators_like_count ON feed_generators (like_count);
-  CREATE INDEX idx_feed_generators_created_at ON feed_generators (created_at);
+  CREATE INDEX idx_feed_generators_indexed_at ON feed_generators (indexed_at);
 END IF;
 
 IF to_regclass('starter_packs') IS NULL THEN
@@ -263,9 +265,9 @@ IF to_regclass('starter_packs') IS NULL THEN
     indexed_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (uri)
   );
-  CREATE INDEX idx_starter_packs_creator_did ON starter_packs (creator_did);
-  CREATE INDEX idx_starter_packs_list_uri ON starter_packs (list_uri);
-  CREATE INDEX idx_starter_packs_created_at ON starter_packs (created_at);
+  CREATE INDEX idx_starter_packs_creator ON starter_packs (creator_did);
+  CREATE INDEX idx_starter_packs_list ON starter_packs (list_uri);
+  CREATE INDEX idx_starter_packs_indexed_at ON starter_packs (indexed_at);
 END IF;
 
 IF to_regclass('labeler_services') IS NULL THEN
@@ -279,9 +281,9 @@ IF to_regclass('labeler_services') IS NULL THEN
     indexed_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (uri)
   );
-  CREATE INDEX idx_labeler_services_creator_did ON labeler_services (creator_did);
+  CREATE INDEX idx_labeler_services_creator ON labeler_services (creator_did);
   CREATE INDEX idx_labeler_services_like_count ON labeler_services (like_count);
-  CREATE INDEX idx_labeler_services_created_at ON labeler_services (created_at);
+  CREATE INDEX idx_labeler_services_indexed_at ON labeler_services (indexed_at);
 END IF;
 
 IF to_regclass('labels') IS NULL THEN
@@ -298,7 +300,20 @@ IF to_regclass('labels') IS NULL THEN
   CREATE INDEX idx_labels_subject ON labels (subject);
   CREATE INDEX idx_labels_src ON labels (src);
   CREATE INDEX idx_labels_val ON labels (val);
-  CREATE INDEX idx_labels_created_at ON labels (created_at);
+  CREATE INDEX idx_labels_subject_val ON labels (subject, val);
+END IF;
+
+IF to_regclass('label_events') IS NULL THEN
+  CREATE TABLE label_events (
+    id serial,
+    label_uri varchar(512) NOT NULL,
+    action varchar(32) NOT NULL,
+    created_at timestamp NOT NULL DEFAULT now(),
+    PRIMARY KEY (id),
+    CONSTRAINT label_events_label_uri_labels_uri_fk FOREIGN KEY (label_uri) REFERENCES labels (uri) ON DELETE CASCADE
+  );
+  CREATE INDEX idx_label_events_created_at ON label_events (created_at);
+  CREATE INDEX idx_label_events_label_uri ON label_events (label_uri);
 END IF;
 
 IF to_regclass('verifications') IS NULL THEN
@@ -312,9 +327,9 @@ IF to_regclass('verifications') IS NULL THEN
     indexed_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (uri)
   );
-  CREATE UNIQUE INDEX idx_verifications_subject_did ON verifications (subject_did);
+  CREATE INDEX idx_verifications_subject ON verifications (subject_did);
   CREATE INDEX idx_verifications_handle ON verifications (handle);
-  CREATE INDEX idx_verifications_created_at ON verifications (created_at);
+  CREATE UNIQUE INDEX unique_verification_subject ON verifications (subject_did);
 END IF;
 
 IF to_regclass('generic_records') IS NULL THEN
@@ -328,8 +343,8 @@ IF to_regclass('generic_records') IS NULL THEN
     indexed_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (uri)
   );
-  CREATE INDEX idx_generic_records_author_did_record_type ON generic_records (author_did, record_type);
-  CREATE INDEX idx_generic_records_record_type ON generic_records (record_type);
+  CREATE INDEX idx_generic_records_author ON generic_records (author_did);
+  CREATE INDEX idx_generic_records_type ON generic_records (record_type);
   CREATE INDEX idx_generic_records_created_at ON generic_records (created_at);
 END IF;
 
@@ -345,7 +360,7 @@ IF to_regclass('thread_gates') IS NULL THEN
     updated_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (post_uri)
   );
-  CREATE INDEX idx_thread_gates_owner_did ON thread_gates (owner_did);
+  CREATE INDEX idx_thread_gates_owner ON thread_gates (owner_did);
 END IF;
 
 IF to_regclass('post_gates') IS NULL THEN
@@ -369,9 +384,28 @@ IF to_regclass('quotes') IS NULL THEN
     indexed_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (uri)
   );
-  CREATE UNIQUE INDEX idx_quotes_post_uri_quoted_uri ON quotes (post_uri, quoted_uri);
-  CREATE INDEX idx_quotes_quoted_uri_created_at ON quotes (quoted_uri, created_at);
-  CREATE INDEX idx_quotes_created_at ON quotes (created_at);
+  CREATE INDEX idx_quotes_post ON quotes (post_uri);
+  CREATE INDEX idx_quotes_quoted ON quotes (quoted_uri);
+  CREATE UNIQUE INDEX unique_quote_post_quoted ON quotes (post_uri, quoted_uri);
+END IF;
+
+IF to_regclass('post_viewer_states') IS NULL THEN
+  CREATE TABLE post_viewer_states (
+    post_uri varchar(512) NOT NULL,
+    viewer_did varchar(255) NOT NULL,
+    like_uri varchar(512),
+    repost_uri varchar(512),
+    bookmarked bool NOT NULL DEFAULT false,
+    thread_muted bool NOT NULL DEFAULT false,
+    reply_disabled bool NOT NULL DEFAULT false,
+    embedding_disabled bool NOT NULL DEFAULT false,
+    pinned bool NOT NULL DEFAULT false,
+    created_at timestamp NOT NULL DEFAULT now(),
+    updated_at timestamp NOT NULL DEFAULT now()
+  );
+  CREATE UNIQUE INDEX idx_post_viewer_states_post_viewer ON post_viewer_states (post_uri, viewer_did);
+  CREATE INDEX idx_post_viewer_states_post ON post_viewer_states (post_uri);
+  CREATE INDEX idx_post_viewer_states_viewer ON post_viewer_states (viewer_did);
 END IF;
 
 IF to_regclass('thread_contexts') IS NULL THEN
@@ -382,7 +416,7 @@ IF to_regclass('thread_contexts') IS NULL THEN
     updated_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (post_uri)
   );
-  CREATE INDEX idx_thread_contexts_root_author_like_uri ON thread_contexts (root_author_like_uri);
+  CREATE INDEX idx_thread_contexts_root_author_like ON thread_contexts (root_author_like_uri);
 END IF;
 
 IF to_regclass('notifications') IS NULL THEN
@@ -397,14 +431,14 @@ IF to_regclass('notifications') IS NULL THEN
     is_read bool NOT NULL DEFAULT false,
     created_at timestamp NOT NULL,
     indexed_at timestamp NOT NULL DEFAULT now(),
-    PRIMARY KEY (id)
+    PRIMARY KEY (id),
+    CONSTRAINT notifications_uri_unique UNIQUE (uri)
   );
-  CREATE UNIQUE INDEX idx_notifications_uri ON notifications (uri);
-  CREATE INDEX idx_notifications_recipient_did_created_at ON notifications (recipient_did, created_at);
-  CREATE INDEX idx_notifications_author_did ON notifications (author_did);
-  CREATE INDEX idx_notifications_reason_subject ON notifications (reason_subject);
+  CREATE INDEX idx_notifications_recipient ON notifications (recipient_did);
+  CREATE INDEX idx_notifications_recipient_read ON notifications (recipient_did, is_read);
+  CREATE INDEX idx_notifications_recipient_created ON notifications (recipient_did, created_at DESC NULLS LAST);
   CREATE INDEX idx_notifications_created_at ON notifications (created_at);
-  CREATE INDEX idx_notifications_unread ON notifications (recipient_did) WHERE NOT is_read;
+  CREATE INDEX idx_notifications_indexed_at ON notifications (indexed_at);
 END IF;
 
 IF to_regclass('firehose_cursor') IS NULL THEN
@@ -414,10 +448,10 @@ IF to_regclass('firehose_cursor') IS NULL THEN
     cursor text,
     last_event_time timestamp,
     updated_at timestamp NOT NULL DEFAULT now(),
-    PRIMARY KEY (id)
+    PRIMARY KEY (id),
+    CONSTRAINT firehose_cursor_service_unique UNIQUE (service)
   );
   CREATE UNIQUE INDEX idx_firehose_cursor_service ON firehose_cursor (service);
-  CREATE INDEX idx_firehose_cursor_updated_at ON firehose_cursor (updated_at);
 END IF;
 
 IF to_regclass('messages') IS NULL THEN
