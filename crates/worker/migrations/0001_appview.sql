@@ -454,17 +454,24 @@ IF to_regclass('firehose_cursor') IS NULL THEN
   CREATE UNIQUE INDEX idx_firehose_cursor_service ON firehose_cursor (service);
 END IF;
 
-IF to_regclass('messages') IS NULL THEN
-  CREATE TABLE messages (
-    id bigserial,
-    user_id int NOT NULL,
-    channel_id int NOT NULL,
-    content text NOT NULL,
-    created_at timestamp NOT NULL,
-    inserted_at timestamp NOT NULL DEFAULT now(),
-    PRIMARY KEY (id)
-  );
-END IF;
+END
+$$;
 
+-- A role named like our schema has that schema first in its search path: an AppView that connects as such a role would make
+-- its further tables there, and its schema tool, which looks for them in `public`, would try again at each start. A path
+-- that somebody has set stays.
+DO $$
+DECLARE
+  namesake CONSTANT oid := (SELECT oid FROM pg_roles WHERE rolname = 'penstock');
+  here CONSTANT oid := (SELECT oid FROM pg_database WHERE datname = current_database());
+BEGIN
+  IF namesake IS NOT NULL AND NOT EXISTS (
+    SELECT FROM pg_db_role_setting, unnest(setconfig) AS setting
+     WHERE setrole IN (0, namesake) AND setdatabase IN (0, here) AND setting LIKE 'search\_path=%'
+  ) THEN
+    EXECUTE format('ALTER ROLE penstock IN DATABASE %I SET search_path = public', current_database());
+  END IF;
+EXCEPTION WHEN insufficient_privilege THEN
+  RAISE WARNING 'role penstock would make tables in schema penstock: set its search_path to public';
 END
 $$;
