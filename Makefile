@@ -14,7 +14,7 @@ RATE ?= 500
 SECONDS ?= 60
 TARGET ?=
 
-.PHONY: help tools ui run test ui-test chart-test observability-test envtest lint fmt generate check-generated bench faults soak e2e fuzz image clean
+.PHONY: help tools ui run test ui-test chart-test observability-test schema-test envtest lint fmt generate check-generated bench faults soak e2e fuzz image clean
 
 help: ## Lists what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -36,6 +36,7 @@ test: tools ui ## Runs every test, on a Redis and a PostgreSQL of their own
 	@scripts/test-chart.sh
 	@scripts/test-rules.sh
 	@scripts/test-observability.sh
+	@scripts/test-schema-tool.sh
 
 ui-test: ui ## Checks the page: types, pure parts, and itself in Chromium; PENSTOCK_BIN names the binary to run it against
 	@scripts/ensure-tools.sh chromium
@@ -47,6 +48,9 @@ chart-test: ## Renders the chart with all its values files, and applies it and t
 observability-test: ## Checks alerts by promtool, and dashboards and alerts by a Prometheus that scrapes a pipeline (PENSTOCK_BIN)
 	@scripts/test-rules.sh
 	@scripts/test-observability.sh
+
+schema-test: tools ## Runs the AppView's schema tool, the real drizzle-kit, on databases that Penstock shares with it
+	@scripts/test-schema-tool.sh
 
 envtest: ## Gets a Kubernetes API server for the tests: by setup-envtest, or built with Go
 	@scripts/envtest.sh

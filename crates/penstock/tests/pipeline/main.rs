@@ -16,6 +16,7 @@ mod model;
 mod redis_kinds;
 mod rig;
 mod run;
+mod schema_tool;
 mod service;
 mod shutdown;
 mod tls;
