@@ -122,6 +122,10 @@ pub mod cluster {
 pub const RECORD_COUNTS: [&str; 8] =
     ["users", "posts", "likes", "reposts", "follows", "blocks", "feed_items", "post_aggregations"];
 
+/// The field of the published totals that says after which recount the hash of row counts was set. No worker's: theirs
+/// have a `/`.
+pub const COUNTS_NOTE: &str = "counts";
+
 // === impl Broadcast ===
 
 impl Broadcast {

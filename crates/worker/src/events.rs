@@ -207,6 +207,11 @@ impl Events {
         debug!(changed, "counts published");
     }
 
+    /// The public counts were set from the rows there are.
+    pub(crate) fn counted(&self, took: Duration) {
+        info!(took = ?took, "counts set from the rows");
+    }
+
     /// Rows of deleted accounts were removed.
     pub(crate) fn swept(&self, rows: u64) {
         self.progress.wrote(rows);

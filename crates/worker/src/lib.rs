@@ -106,10 +106,15 @@ pub async fn run_observed(
         events,
         floor: Arc::new(RwLock::new(())),
         deleted_account: Notify::new(),
+        counts_gone: Notify::new(),
         stop: cancel.child_token(),
         abandon: CancellationToken::new(),
         troubles: Troubles::new(&health),
     });
+    tokio::select! {
+        _ = counts::adopt(&work) => {}
+        () = cancel.cancelled() => {}
+    }
     let mut tasks = start(&work, reader, &health);
     let ended = tokio::select! {
         // First, since tasks end by themselves once it is cancelled.
@@ -143,6 +148,7 @@ fn start(work: &Arc<Work>, reader: consumer::Consumer, health: &Health) -> Tasks
     tasks.spawn("publish", counts::publish(shared()));
     tasks.spawn("announce", presence::announce(shared()));
     tasks.spawn("checkpoint", checkpoint::keep(shared()));
+    tasks.spawn("count", counts::keep_whole(shared()));
     tasks.spawn("sweep", housekeeping::sweep(shared()));
     tasks.spawn("prune", housekeeping::prune(shared()));
     tasks.spawn("settle", waiting::settle(shared()));

@@ -31,6 +31,8 @@ pub(crate) struct Work {
     pub(crate) floor: Arc<RwLock<()>>,
     /// An account was deleted: its rows wait to be removed.
     pub(crate) deleted_account: Notify,
+    /// The public counts are not there.
+    pub(crate) counts_gone: Notify,
     /// No more is read from here on.
     pub(crate) stop: CancellationToken,
     /// What is not settled by now stays unsettled.

@@ -2,6 +2,7 @@
 
 mod acks;
 mod claims;
+mod counts;
 mod join;
 mod roster;
 mod survey;
@@ -23,6 +24,7 @@ use penstock_core::stream::StreamId;
 
 pub(crate) use acks::{Acknowledgement, Burial};
 pub(crate) use claims::Claimed;
+pub(crate) use counts::Published;
 pub(crate) use join::{JoinError, Joined};
 pub(crate) use roster::{Backlog, Lag};
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Who is in the group, how far it has come, and what its members counted.
+//! Who is in the group, and how far it has come.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,8 +7,6 @@ use fred::interfaces::{HashesInterface, KeysInterface, StreamsInterface};
 use fred::types::{Expiration, Value};
 use penstock_core::live::state;
 use penstock_core::stream::StreamId;
-
-use crate::store::CountTotal;
 
 use super::{Answer, Consumer, Names, stream_id, text_of};
 
@@ -114,17 +112,6 @@ impl Consumer {
         let order =
             |fields: &HashMap<String, Value>| fields.get(penstock_core::stream::field::ORIG_ID).and_then(stream_id);
         Ok((letters.iter().filter_map(|(_, fields)| order(fields)).collect(), next))
-    }
-
-    /// Adds to the public counts what each total grew by since it was last published; returns how many had.
-    pub(crate) async fn publish(&self, totals: &[CountTotal]) -> Answer<u64> {
-        let keys = &self.names.keys;
-        let arguments = totals.iter().flat_map(|count| {
-            let CountTotal { worker, field, total } = count;
-            [format!("{worker}/{field}").into(), field.into(), total.to_string().into()]
-        });
-        let touched = vec![keys.counts_published(), keys.record_counts()];
-        self.run(include_str!("publish.lua"), touched, arguments.collect()).await
     }
 
     /// Asks how often an entry was tried alone by processes that then were no more.

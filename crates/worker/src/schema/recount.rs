@@ -77,6 +77,11 @@ const TALLY: &str = "\
 INSERT INTO penstock.counts AS c (worker, field, total) VALUES ('recount', 'post_aggregations', $1)
 ON CONFLICT (worker, field) DO UPDATE SET total = c.total + excluded.total";
 
+/// Tells workers that the counts of all rows are to be set anew.
+const ASK: &str = "\
+INSERT INTO penstock.meta (key, value) VALUES ('counts', gen_random_uuid())
+ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+
 const LIKED: [&str; 2] = [
     "UPDATE feed_generators AS g SET like_count = c.likes
        FROM (SELECT g.uri, coalesce(r.likes, 0) AS likes FROM feed_generators AS g LEFT JOIN penstock_recount AS r
@@ -97,6 +102,8 @@ UPDATE posts AS p SET has_thread_gate = c.thread, has_post_gate = c.post
  WHERE p.uri = c.uri AND (p.has_thread_gate, p.has_post_gate) IS DISTINCT FROM (c.thread, c.post)";
 
 /// Counts anew what `post_aggregations`, generators, labelers and the gates of posts say, in one transaction.
+///
+/// Workers then set `db:record_counts` from the rows that there are.
 ///
 /// The rows of `post_aggregations` that come or go are added to the counts that workers publish, in that transaction.
 /// Workers may run meanwhile: they wait until it ends, which on a big database takes minutes.
@@ -138,6 +145,7 @@ async fn mend(conn: &mut PgConnection) -> sqlx::Result<Mended> {
         mended.liked += tx.execute(sql).await?.rows_affected();
     }
     mended.gates = tx.execute(GATES).await?.rows_affected();
+    tx.execute(ASK).await?;
     tx.commit().await?;
     Ok(mended)
 }

@@ -25,6 +25,7 @@ mod sql;
 mod sweep;
 pub(crate) mod table;
 mod version;
+mod whole;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,7 @@ use seen::Seen;
 use sql::Statements;
 pub use sweep::Swept;
 use table::Table;
+pub use whole::{Counted, Turn};
 
 /// How the store reaches PostgreSQL.
 #[derive(Clone, Debug)]
