@@ -105,3 +105,18 @@ CREATE TABLE IF NOT EXISTS penstock.meta (
   value text NOT NULL
 );
 INSERT INTO penstock.meta (key, value) VALUES ('incarnation', gen_random_uuid()) ON CONFLICT (key) DO NOTHING;
+
+-- What is known of accounts, should the AppView prune their rows: the handle of the last identity event, and the profile
+-- as it stands in `users`. `forbidden` says that the account opted out (`user_settings.data_collection_forbidden`).
+ALTER TABLE penstock.repos ADD COLUMN IF NOT EXISTS handle text, ADD COLUMN IF NOT EXISTS forbidden bool;
+CREATE INDEX IF NOT EXISTS repos_forbidden ON penstock.repos (did) WHERE forbidden;
+CREATE TABLE IF NOT EXISTS penstock.profiles (
+  did text COLLATE "C" PRIMARY KEY,
+  display_name text,
+  description text,
+  avatar_url text,
+  banner_url text,
+  record jsonb NOT NULL,
+  pinned_post jsonb,
+  created_at timestamp
+) WITH (fillfactor = 80);

@@ -26,6 +26,7 @@ pub(crate) struct Events {
     dead_letters: Counter,
     messages: Counter,
     published: Counter,
+    refused: Counter,
     batch_entries: Histogram,
     batch_seconds: Histogram,
     transaction_seconds: Histogram,
@@ -51,6 +52,7 @@ impl Events {
             dead_letters: metrics.counter(Metric::DeadLetters, "worker"),
             messages: counter(Metric::MessagesWritten),
             published: counter(Metric::CountsPublished),
+            refused: counter(Metric::RecordsRefused),
             batch_entries: histogram(Metric::ApplyEntries),
             batch_seconds: histogram(Metric::BatchSeconds),
             transaction_seconds: histogram(Metric::TransactionSeconds),
@@ -210,6 +212,29 @@ impl Events {
     /// The public counts were set from the rows there are.
     pub(crate) fn counted(&self, took: Duration) {
         info!(took = ?took, "counts set from the rows");
+    }
+
+    /// Changes of records were refused because their accounts opted out.
+    pub(crate) fn refused(&self, records: u64) {
+        if records > 0 {
+            self.refused.inc_by(records);
+            debug!(records, "records of accounts that opted out were not written");
+        }
+    }
+
+    /// Accounts opted out, or came back.
+    pub(crate) fn opt_outs(&self, gone: usize, back: usize) {
+        if gone > 0 {
+            info!(accounts = gone, "accounts opted out: what is there of them goes, and no more is written");
+        }
+        if back > 0 {
+            info!(accounts = back, "accounts came back from opting out: what comes from now on is written");
+        }
+    }
+
+    /// It could not be asked who opted out.
+    pub(crate) fn opt_outs_unread(&self, failures: u64, error: &str) {
+        warn!(failures, error, "opt-outs could not be read from user_settings, those known stay in force");
     }
 
     /// Rows of deleted accounts were removed.

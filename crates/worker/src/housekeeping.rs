@@ -1,14 +1,17 @@
-//! What any worker does now and then: the rows of deleted accounts go, and the traces of old deletes.
+//! What any worker does now and then: opt-outs are obeyed, and the rows of deleted accounts and the traces of old
+//! deletes go.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use penstock_core::dead_letter;
 use penstock_core::stream::StreamId;
 
 use crate::consumer::Answer;
-use crate::trouble::Action;
+use crate::events::chain;
+use crate::store::StoreError;
+use crate::trouble::{Action, Trouble};
 use crate::work::Work;
 
 /// How long rows of deleted accounts wait for a worker that did not see the deletion itself.
@@ -22,6 +25,50 @@ const PRUNE_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::
 
 /// How many dead letters PostgreSQL keeps: more than Redis does, since it costs no memory.
 const KEPT_DEAD_LETTERS: u32 = 10 * dead_letter::MAX_COUNT;
+
+/// Obeys what accounts say about their data, again and again. Where that cannot be read, what is known stays in force.
+pub(crate) async fn obey_opt_outs(work: Arc<Work>) {
+    let mut trouble = Trouble::default();
+    loop {
+        match obey(&work).await {
+            Ok(()) => drop(trouble.over(Instant::now())),
+            Err(error) => {
+                if let Some(failures) = trouble.failed(Instant::now()) {
+                    work.events.opt_outs_unread(failures, &chain(&error));
+                }
+            }
+        }
+        if !work.rest(work.settings.worker.opt_out_interval).await {
+            return;
+        }
+    }
+}
+
+async fn obey(work: &Work) -> Result<(), StoreError> {
+    let (mut gone, mut back) = (0, 0);
+    loop {
+        let mut changed = false;
+        for did in work.store.opt_outs_to_obey().await? {
+            if work.stop.is_cancelled() {
+                break;
+            }
+            // Redis tells of its troubles elsewhere: without an answer the account waits for the next time.
+            let last = async || work.consumer.last_entry().await.ok();
+            match work.store.obey_opt_out(&did, last).await? {
+                Some(true) => gone += 1,
+                Some(false) => back += 1,
+                None => continue,
+            }
+            changed = true;
+        }
+        if !changed {
+            break;
+        }
+        work.deleted_account.notify_one();
+    }
+    work.events.opt_outs(gone, back);
+    Ok(())
+}
 
 /// Removes the rows of deleted accounts, a bounded batch at a time.
 pub(crate) async fn sweep(work: Arc<Work>) {

@@ -149,6 +149,7 @@ fn start(work: &Arc<Work>, reader: consumer::Consumer, health: &Health) -> Tasks
     tasks.spawn("announce", presence::announce(shared()));
     tasks.spawn("checkpoint", checkpoint::keep(shared()));
     tasks.spawn("count", counts::keep_whole(shared()));
+    tasks.spawn("opt-outs", housekeeping::obey_opt_outs(shared()));
     tasks.spawn("sweep", housekeeping::sweep(shared()));
     tasks.spawn("prune", housekeeping::prune(shared()));
     tasks.spawn("settle", waiting::settle(shared()));

@@ -1,6 +1,7 @@
 //! The database's schema: made by `penstock migrate`, checked by workers, which wait until it is there.
 
 mod appview;
+mod profiles;
 mod recount;
 mod relocate;
 
@@ -38,6 +39,9 @@ pub enum SchemaError {
     /// What an older version made is only moved in part.
     #[error("a migration was interrupted: run penstock migrate again")]
     Moving,
+    /// The profiles and handles that the AppView has could not be copied.
+    #[error("could not copy profiles")]
+    Profiles(#[source] sqlx::Error),
     /// Counts could not be made anew.
     #[error("could not recount")]
     Recount(#[source] sqlx::Error),
@@ -65,7 +69,7 @@ SELECT set_config('search_path', coalesce(nullif((SELECT string_agg(quote_ident(
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The columns of the tables that hold no records, as far as the worker uses them.
-const OTHERS: [(&str, &[&str]); 13] = [
+const OTHERS: [(&str, &[&str]); 14] = [
     (
         "users",
         &[
@@ -101,12 +105,18 @@ const OTHERS: [(&str, &[&str]); 13] = [
             "account_entry",
             "profile_rev",
             "profile_entry",
+            "handle",
+            "forbidden",
         ],
     ),
     ("penstock.stamps", &["uri", "commit_rev", "entry_id"]),
     (
         "penstock.waiting_counts",
         &["post_uri", "like_count", "repost_count", "reply_count", "quote_count", "bookmark_count"],
+    ),
+    (
+        "penstock.profiles",
+        &["did", "display_name", "description", "avatar_url", "banner_url", "record", "pinned_post", "created_at"],
     ),
     ("penstock.tombstones", &["uri", "commit_rev", "entry_id"]),
     ("penstock.shadowed", &["uri", "repo", "kind", "key_a", "key_b", "commit_rev", "entry_id", "row"]),
@@ -158,6 +168,10 @@ pub async fn migrate(url: &str, messages: bool) -> Result<(), SchemaError> {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    let mut conn = PgConnection::connect_with(&options).await.map_err(SchemaError::Connect)?;
+    conn.execute(SEARCH_PATH).await.map_err(SchemaError::Connect)?;
+    profiles::fill_profiles(&mut conn).await.map_err(SchemaError::Profiles)?;
+    let _ = conn.close().await;
     info!(version = MIGRATIONS.len(), "database is migrated");
     Ok(())
 }

@@ -110,6 +110,7 @@ pub(crate) async fn attempt(work: &Work, entries: &[Entry]) -> Result<Attempt, A
                 started.elapsed(),
                 applied.rows.iter().map(|(table, rows)| (*table, *rows)),
             );
+            work.events.refused(applied.refused);
             if entries.iter().any(deletes_account) {
                 work.deleted_account.notify_one();
             }

@@ -149,6 +149,8 @@ settings! {
         tombstone_retention "tombstoneRetention": Duration = "72h", from "1s" to "365d";
         /// The most rows of a deleted account that one transaction removes.
         delete_batch "deleteBatch": u32 = "1000", from "1" to "100000";
+        /// How often the AppView's `user_settings` are looked at for accounts that opted out or came back.
+        opt_out_interval "optOutInterval": Duration = "1m", from "10ms" to "5m";
         /// Whether the text search columns of users and posts are filled.
         search_vector "searchVector": bool = "false";
     }

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 
 use crate::frames::Entry;
@@ -87,6 +87,9 @@ pub(crate) fn tables(entries: &[Entry]) -> Tables {
         let repo = repos.entry(entry.did()).or_default();
         if !is_poison(entry) {
             repo.apply(entry);
+            for subject in subjects(entry) {
+                repos.entry(subject).or_default();
+            }
         }
     }
     let mut tables: Tables = TABLES.iter().map(|(table, _)| (*table, BTreeMap::new())).collect();
@@ -155,6 +158,17 @@ fn columns(expected: &Value, found: &Value) -> String {
 
 fn shorten(shown: &impl Display) -> String {
     shown.to_string().chars().take(240).collect()
+}
+
+/// Returns whom the follows, blocks and list items of an entry point at: they have a row too.
+fn subjects(entry: &Entry) -> impl Iterator<Item = &str> {
+    let ops = entry.data["ops"].as_array().map_or(&[][..], Vec::as_slice);
+    let points = |op: &&Value| {
+        let collection = op["path"].as_str().unwrap().split('/').next().unwrap();
+        ["app.bsky.graph.follow", "app.bsky.graph.block", "app.bsky.graph.listitem"].contains(&collection)
+    };
+    let subjects = ops.iter().filter(points).filter_map(|op| op["record"]["subject"].as_str());
+    subjects.filter(|subject| subject.starts_with("did:"))
 }
 
 /// Says whether an entry writes a record whose URI no column can hold.
@@ -265,12 +279,16 @@ impl Repo {
     fn record_rows(&self, did: &str, collection: &str, record: &Record, insert: &mut impl FnMut(&'static str, Value)) {
         let Record { uri, cid, value, rev, seq, time } = record;
         let created_at = Some(timestamp(&value["createdAt"])).filter(|time| !time.is_null()).unwrap_or(timestamp(time));
+        // What claims to come from the future is sorted by its event.
+        let at = |time: &Value| time.as_str().unwrap().parse::<DateTime>().unwrap();
+        let latest = at(&timestamp(time)).checked_add(5.minutes()).unwrap();
+        let sort_at = if at(&created_at) > latest { timestamp(time) } else { created_at.clone() };
         // Where a gate stands is said by its record key.
         let rkey = uri.rsplit('/').next().unwrap();
         let post = format!("at://{did}/app.bsky.feed.post/{rkey}");
         let feed_item = |kind: &str, post: &Value| {
             json!({
-                "uri": uri, "post_uri": post, "originator_did": did, "type": kind, "sort_at": created_at, "cid": cid,
+                "uri": uri, "post_uri": post, "originator_did": did, "type": kind, "sort_at": sort_at, "cid": cid,
                 "created_at": created_at,
             })
         };

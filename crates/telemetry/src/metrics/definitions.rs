@@ -107,6 +107,7 @@ metrics! {
     TransactionSeconds: Histogram(SECONDS), "penstock_worker_transaction_duration_seconds", "Time of a batch's transaction, commit included";
     RowsWritten: Counter, "penstock_worker_rows_written_total" by "table", "Rows inserted, updated or deleted";
     Retries: Counter, "penstock_worker_retries_total" by "reason", "Batches tried again";
+    RecordsRefused: Counter, "penstock_worker_records_refused_total", "Changes of records not written because their account opted out";
     InFlight: Gauge, "penstock_worker_entries_in_flight", "Entries read and not yet acknowledged by this process";
     Pending: Gauge, "penstock_worker_group_pending", "Entries delivered to the consumer group and not acknowledged";
     Lag: Gauge, "penstock_worker_group_lag", "Entries in the stream that the consumer group has not read";

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fred::interfaces::{HashesInterface, KeysInterface, StreamsInterface};
 use fred::types::{Expiration, Value};
+use jiff::Timestamp;
 use penstock_core::live::state;
 use penstock_core::stream::StreamId;
 
@@ -112,6 +113,13 @@ impl Consumer {
         let order =
             |fields: &HashMap<String, Value>| fields.get(penstock_core::stream::field::ORIG_ID).and_then(stream_id);
         Ok((letters.iter().filter_map(|(_, fields)| order(fields)).collect(), next))
+    }
+
+    /// Tells the stream's last entry; where there is no stream, the moment.
+    pub(crate) async fn last_entry(&self) -> Answer<StreamId> {
+        let last: Value = self.run(include_str!("last_entry.lua"), &self.names.stream, Vec::new()).await?;
+        let now = || u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
+        Ok(stream_id(&last).unwrap_or_else(|| StreamId { ms: now(), seq: 0 }))
     }
 
     /// Asks how often an entry was tried alone by processes that then were no more.

@@ -5,6 +5,7 @@ mod checkpoint;
 mod counts;
 mod faults;
 mod messages;
+mod opt_outs;
 mod poison;
 mod roster;
 

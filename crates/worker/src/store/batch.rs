@@ -1,7 +1,7 @@
 //! Entries taken apart: record ops, profiles, identities and accounts, each with its version.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
+use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_core::data::Action;
 use penstock_core::entry::{Account, Commit, Entry, Event, Identity, Op as CommitOp};
@@ -19,6 +19,10 @@ use super::version::{Stamp, Verdict, Version};
 pub(crate) struct Batch<'a> {
     /// The repos of all entries, with the greatest rev seen of each.
     pub(crate) actors: BTreeMap<&'a str, Option<&'a str>>,
+    /// Whom follows, blocks and list items point at, and the repos that do.
+    pub(crate) subjects: BTreeSet<(&'a str, &'a str)>,
+    /// Whether it removes what a deleted account left: then no account was seen.
+    pub(crate) sweeps: bool,
     /// Changes of records, in stream order.
     pub(crate) ops: Vec<Op<'a>>,
     /// Changes of profiles, in stream order.
@@ -171,6 +175,7 @@ impl<'a> Batch<'a> {
             self.profiles.push(ProfileOp { repo, version, what });
         } else {
             let what = What::Put(project::row(source)?);
+            self.subjects.extend(project::account_of(collection, record).map(|subject| (subject, repo)));
             self.ops.push(Op { repo, uri, homes: Table::homes(collection), version, what });
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Counts of what was really written: of posts, of generators and labelers, and of tables.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use sqlx::postgres::PgBindIterExt;
 use sqlx::query::QueryScalar;
@@ -21,6 +21,8 @@ pub(crate) struct Tally {
     pub(crate) users: i64,
     pub(crate) feed_items: i64,
     pub(crate) post_aggregations: i64,
+    /// The accounts of the batch that opted out.
+    pub(crate) opted_out: BTreeSet<String>,
 }
 
 /// Adds to the rows that there are, and returns whose those are; all are locked in order, also those that stay as they are.

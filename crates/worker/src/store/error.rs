@@ -23,6 +23,9 @@ pub enum StoreError {
     /// A dead letter could not be kept.
     #[error("could not keep a dead letter")]
     DeadLetter(#[source] sqlx::Error),
+    /// What `user_settings` says of opt-outs could not be read or carried over.
+    #[error("could not obey opt-outs")]
+    OptOuts(#[source] sqlx::Error),
     /// Tombstones or dead letters could not be pruned.
     #[error("could not prune {what}")]
     Prune {

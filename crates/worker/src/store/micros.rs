@@ -1,5 +1,7 @@
 //! Times as PostgreSQL's `timestamp` holds them.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use penstock_core::stream::StreamId;
@@ -36,6 +38,11 @@ impl Micros {
     /// Reads a datetime of any offset; `None` where it is none.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         penstock_core::time::parse(text).map(Self::from)
+    }
+
+    /// Returns the time so much later.
+    pub(crate) fn later_by(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// Writes the time as `to_jsonb` writes a `timestamp`: without a zone.

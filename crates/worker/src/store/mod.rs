@@ -18,12 +18,14 @@ mod error;
 mod letters;
 mod messages;
 mod micros;
+mod opt_outs;
 mod project;
 mod row;
 mod seen;
 mod sql;
 mod sweep;
 pub(crate) mod table;
+mod users;
 mod version;
 mod whole;
 mod write;
@@ -87,6 +89,8 @@ pub struct Applied {
     pub rows: BTreeMap<&'static str, u64>,
     /// What has no place in its table: to be dead-lettered. The rest of their entries is written.
     pub rejected: Vec<Rejected>,
+    /// Changes of records that were not written because their account opted out.
+    pub refused: u64,
 }
 
 /// An op, or an entry, that has no place in its table.
@@ -210,7 +214,13 @@ impl Store {
                 other => break other?,
             }
         };
-        Ok(Applied { rows: tally.rows, rejected: batch.rejected })
+        let is_refused = |did: &str| tally.opted_out.contains(did);
+        let repos = batch.ops.iter().map(|op| op.repo).chain(batch.profiles.iter().map(|op| op.repo));
+        let refused = repos.filter(|repo| is_refused(repo)).count() as u64;
+        // What is not to be kept is not kept as a dead letter either.
+        let of = |rejected: &Rejected| entries.get(rejected.entry).map(|entry| entry.event.did());
+        let rejected = batch.rejected.into_iter().filter(|rejected| !of(rejected).is_some_and(is_refused)).collect();
+        Ok(Applied { rows: tally.rows, rejected, refused })
     }
 
     async fn attempt(&self, worker: &str, batch: &Batch<'_>) -> Result<Tally, Fault> {
@@ -229,15 +239,15 @@ impl Store {
     /// Writes a batch within a transaction.
     async fn write(&self, conn: &mut PgConnection, worker: &str, batch: &Batch<'_>) -> Result<Tally, Fault> {
         let mut tally = Tally::default();
-        let subjects = subjects(conn, batch).await?;
-        let guards = accounts::lock(conn, &batch.actors, &subjects).await?;
-        accounts::write_stubs(conn, &guards, &mut tally).await?;
+        let verified = verified(conn, batch).await?;
+        let guards = accounts::lock(conn, batch, &verified).await?;
+        tally.opted_out = guards.forbidden().cloned().collect();
         self.write_accounts(conn, batch, &guards, &mut tally).await?;
 
         let through = |did: &str| guards.deleted_through(did, batch);
         let changes = batch::fold(&batch.ops, through);
         let seen = Seen::read(conn, &self.statements, &changes).await?;
-        if seen.has_other_subject(&subjects) {
+        if seen.has_other_subject(&verified) {
             return Err(Fault::Moved);
         }
         let mut plan = decide(changes, &seen, through);
@@ -254,13 +264,14 @@ impl Store {
         guards: &Guards,
         tally: &mut Tally,
     ) -> sqlx::Result<()> {
+        let mut changed = users::Changed::default();
         if !batch.profiles.is_empty() {
-            let rows = accounts::write_profiles(conn, batch, guards, self.search_vector).await?;
-            *tally.rows.entry("users").or_default() += rows;
+            users::take_profiles(conn, batch, guards, &mut changed).await?;
         }
         if !batch.identities.is_empty() {
-            accounts::write_identities(conn, batch, guards).await?;
+            users::take_identities(conn, batch, guards, &mut changed).await?;
         }
+        users::write(conn, batch, guards, &changed, self.search_vector, tally).await?;
         if !batch.accounts.is_empty() {
             accounts::write_accounts(conn, batch, guards).await?;
         }
@@ -307,15 +318,15 @@ impl Store {
 }
 
 /// Finds the subjects of verifications that the batch may write, move or take away.
-async fn subjects(conn: &mut PgConnection, batch: &Batch<'_>) -> sqlx::Result<BTreeSet<String>> {
+async fn verified(conn: &mut PgConnection, batch: &Batch<'_>) -> sqlx::Result<BTreeSet<String>> {
     let ops = || batch.ops.iter().filter(|op| op.homes.contains(&Table::Verifications));
     let uris: Vec<&str> = ops().map(|op| &*op.uri).collect();
-    let mut subjects = seen::subjects(conn, &uris).await?;
-    subjects.extend(ops().filter_map(|op| match &op.what {
+    let mut verified = seen::subjects(conn, &uris).await?;
+    verified.extend(ops().filter_map(|op| match &op.what {
         What::Put(row) => row.pair().map(|pair| pair.b),
         What::Delete | What::Sweep => None,
     }));
-    Ok(subjects)
+    Ok(verified)
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub(crate) struct Derived<'a> {
     pub(crate) author: Cow<'a, str>,
     /// When it was made.
     pub(crate) created_at: Micros,
+    /// Where feeds sort it.
+    pub(crate) sort_at: Micros,
     /// The record that a post quotes: URI and CID.
     pub(crate) quote: Option<(Cow<'a, str>, Option<Cow<'a, str>>)>,
 }
@@ -96,6 +98,7 @@ impl Row<'_> {
         }
         if let Some(derived) = &self.derived {
             map.insert("cid".to_owned(), (*derived.cid).into());
+            map.insert("sort_at".to_owned(), derived.sort_at.to_text().into());
         }
         Value::Object(map).to_string()
     }
@@ -120,6 +123,8 @@ impl Row<'static> {
                 post: text("post_uri").unwrap_or_default(),
                 author: text("user_did").unwrap_or_default(),
                 created_at,
+                // Those that began to wait before it was kept here.
+                sort_at: time("sort_at").unwrap_or(created_at),
                 quote: None,
             })),
             _ => None,
@@ -151,6 +156,7 @@ mod tests {
                 post: "at://did:plc:b/app.bsky.feed.post/p".into(),
                 author: "did:plc:a".into(),
                 created_at: at.unwrap(),
+                sort_at: Micros::parse("2026-07-04T12:00:00Z").unwrap(),
                 quote: None,
             })),
         };

@@ -259,9 +259,10 @@ fn update(table: Table, spec: &Spec, search_vector: bool) -> String {
 fn demote(table: Table, spec: &Spec, (a, b): (Option<usize>, usize)) -> String {
     let a = a.map_or("''".to_owned(), |a| format!("t.{}", name(spec, a)));
     let row = match table {
-        // Its item in the feeds goes meanwhile, and with it the CID.
+        // Its item in the feeds goes meanwhile, and with it the CID and its place there.
         Table::Reposts => {
-            "to_jsonb(t) || jsonb_build_object('cid', (SELECT f.cid FROM feed_items AS f WHERE f.uri = t.uri))"
+            "to_jsonb(t) || coalesce((SELECT jsonb_build_object('cid', f.cid, 'sort_at', f.sort_at) \
+             FROM feed_items AS f WHERE f.uri = t.uri), '{}')"
         }
         _ => "to_jsonb(t)",
     };

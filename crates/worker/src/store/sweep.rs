@@ -39,6 +39,8 @@ WITH gone AS (
   UPDATE penstock.repos SET profile_rev = NULL, profile_entry = NULL
    WHERE did = $1 AND (profile_entry IS NULL OR ltrim(profile_entry, '!') <= $2)
   RETURNING did
+), copy AS (
+  DELETE FROM penstock.profiles WHERE did = $1 AND EXISTS (SELECT FROM gone)
 )
 UPDATE users AS t SET display_name = NULL, description = NULL, avatar_url = NULL, banner_url = NULL,
     profile_record = NULL, pinned_post = NULL, search_vector = NULL, created_at = t.indexed_at
@@ -128,5 +130,5 @@ fn batch<'a>(did: &'a str, found: &[(Table, String)]) -> Batch<'a> {
     };
     let mut ops: Vec<_> = found.iter().map(op).collect();
     ops.sort_by(|a, b| a.uri.cmp(&b.uri));
-    Batch { actors: BTreeMap::from([(did, None)]), ops, ..Batch::default() }
+    Batch { actors: BTreeMap::from([(did, None)]), sweeps: true, ops, ..Batch::default() }
 }

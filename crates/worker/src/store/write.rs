@@ -182,8 +182,9 @@ async fn write_tombstones(conn: &mut PgConnection, plan: &Plan<'_, '_>) -> sqlx:
 const SHOW: &str = "\
 WITH written AS (
   INSERT INTO feed_items (uri, type, post_uri, originator_did, cid, sort_at, created_at)
-  SELECT u.uri, $1, u.post, u.author, u.cid, u.at, u.at
-    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::timestamp[]) AS u (uri, post, author, cid, at)
+  SELECT u.uri, $1, u.post, u.author, u.cid, u.sort_at, u.at
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::timestamp[], $7::timestamp[])
+      AS u (uri, post, author, cid, sort_at, at)
   ON CONFLICT (uri) DO UPDATE SET type = excluded.type, post_uri = excluded.post_uri,
     originator_did = excluded.originator_did, cid = excluded.cid, sort_at = excluded.sort_at,
     created_at = excluded.created_at
@@ -216,6 +217,7 @@ async fn write_feed_items(
         .bind(rows.values().map(|derived| &*derived.post).bind_iter())
         .bind(rows.values().map(|derived| &*derived.author).bind_iter())
         .bind(rows.values().map(|derived| &*derived.cid).bind_iter())
+        .bind(rows.values().map(|derived| derived.sort_at).bind_iter())
         .bind(rows.values().map(|derived| derived.created_at).bind_iter())
         .fetch_one(conn)
         .await?;

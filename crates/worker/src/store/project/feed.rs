@@ -35,6 +35,7 @@ pub(super) fn post<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result<S
         post: Cow::Owned(source.uri.to_owned()),
         author: Cow::Borrowed(source.repo),
         created_at: source.created(fields),
+        sort_at: source.sorted(fields),
         quote: quote(source, fields)?,
     };
     Ok((cells, Some(derived)))
@@ -61,6 +62,7 @@ pub(super) fn repost<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result
         post: Cow::Borrowed(fields.key("subject.uri", MAX_URI)?),
         author: Cow::Borrowed(source.repo),
         created_at: source.created(fields),
+        sort_at: source.sorted(fields),
         quote: None,
     };
     Ok((subject(source, fields)?, Some(derived)))

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{Fields, MAX_DID, MAX_URI, Misfit, Source, key_cell};
+use serde_json::Value;
+
+use super::{Fields, MAX_DID, MAX_URI, Misfit, Source, json_text, key_cell};
 use crate::store::row::Cell;
 use crate::store::table::repo_of;
 
@@ -50,9 +52,16 @@ pub(super) fn starter_pack<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> 
         Cell::Text(Some(fields.shown("name", MAX_DID).ok_or(Misfit::Missing("name"))?)),
         Cell::Text(fields.shown("description", usize::MAX)),
         Cell::Text(fields.key_if_any("list", MAX_URI)?.map(Cow::Borrowed)),
-        Cell::Json(Some(fields.json("feeds").unwrap_or_else(|| "[]".to_owned()))),
+        Cell::Json(Some(feeds(fields))),
         source.created_at(fields),
     ])
+}
+
+/// Returns the URIs of a pack's feeds, each of which is a text or an object with one.
+fn feeds(fields: &Fields<'_>) -> String {
+    let feeds = fields.value("feeds").and_then(Value::as_array);
+    let uri = |feed: &'_ Value| feed.as_str().or_else(|| feed.get("uri")?.as_str()).map(Value::from);
+    json_text(&feeds.into_iter().flatten().filter_map(uri).collect())
 }
 
 pub(super) fn verification<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result<Vec<Cell<'a>>, Misfit> {

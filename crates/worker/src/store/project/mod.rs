@@ -9,6 +9,7 @@ mod fields;
 mod graph;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde_json::Value;
 use thiserror::Error;
@@ -26,6 +27,9 @@ pub(crate) const MAX_URI: usize = 512;
 pub(crate) const MAX_DID: usize = 255;
 /// The longest rev that a column takes, in bytes.
 pub(crate) const MAX_REV: usize = 64;
+
+/// How much later than its event a record may say it was made.
+const FUTURE: Duration = Duration::from_secs(300);
 
 /// Why a record has no place in its table.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -96,6 +100,15 @@ pub(crate) fn profile<'a>(source: Source<'a, '_>) -> Result<Profile<'a>, Misfit>
     Ok(actor::profile(&source, &Fields::of(source.record)?))
 }
 
+/// Returns the account that a follow, a block or a list item points at.
+pub(crate) fn account_of<'a>(collection: &str, record: &'a Value) -> Option<&'a str> {
+    if !matches!(collection, "app.bsky.graph.follow" | "app.bsky.graph.block" | "app.bsky.graph.listitem") {
+        return None;
+    }
+    let did = record.get("subject")?.as_str().filter(|subject| subject.starts_with("did:"))?;
+    key(did, "subject", MAX_DID).ok()
+}
+
 fn generic<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result<Vec<Cell<'a>>, Misfit> {
     Ok(vec![
         source.cid()?,
@@ -123,6 +136,13 @@ impl<'a> Source<'a, '_> {
 
     fn created(&self, fields: &Fields<'a>) -> Micros {
         fields.time("createdAt").unwrap_or(self.at)
+    }
+
+    /// Returns when it was made, or happened where it claims to come from the future: else it would lead every feed
+    /// until then.
+    fn sorted(&self, fields: &Fields<'a>) -> Micros {
+        let created = self.created(fields);
+        if created > self.at.later_by(FUTURE) { self.at } else { created }
     }
 
     fn created_at(&self, fields: &Fields<'a>) -> Cell<'a> {

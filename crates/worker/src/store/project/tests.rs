@@ -107,3 +107,33 @@ fn misfits_are_named() {
     let bare = Source { cid: None, ..source("app.bsky.feed.post", &record) };
     assert_eq!(row(bare).unwrap_err().to_string(), "cid is missing");
 }
+
+#[test]
+fn a_starter_pack_names_its_feeds_by_uri() {
+    let feeds =
+        |feeds: Value| projected("app.bsky.graph.starterpack", &json!({"name": "n", "feeds": feeds})).unwrap().1;
+    let pack = feeds(json!([{"uri": "at://f/1"}, "at://f/2", {"cid": "no uri"}, 7, {"uri": "at://f/3\0"}]));
+    assert_eq!(pack["feeds"], json!(["at://f/1", "at://f/2", "at://f/3"]));
+    assert_eq!(feeds(Value::Null)["feeds"], json!([]));
+    assert_eq!(feeds(json!("at://f/1"))["feeds"], json!([]));
+}
+
+#[test]
+fn what_claims_to_come_from_the_future_is_sorted_by_its_event_and_keeps_its_date() {
+    let subject = json!({"uri": "at://did:plc:b/app.bsky.feed.post/p", "cid": "c"});
+    let times = |collection: &str, created_at: &str| {
+        let record = json!({"text": "", "subject": subject, "createdAt": created_at});
+        let derived = row(source(collection, &record)).unwrap().derived.unwrap();
+        (derived.created_at.to_text(), derived.sort_at.to_text())
+    };
+    for collection in ["app.bsky.feed.post", "app.bsky.feed.repost"] {
+        for (created_at, sort_at) in [
+            ("2026-07-04T14:00:00.000000", "2026-07-04T14:00:00.000000"),
+            ("2026-07-04T15:05:00.000000", "2026-07-04T15:05:00.000000"),
+            ("2026-07-04T15:05:00.000001", "2026-07-04T15:00:00.000000"),
+            ("2999-01-01T00:00:00.000000", "2026-07-04T15:00:00.000000"),
+        ] {
+            assert_eq!(times(collection, created_at), (created_at.to_owned(), sort_at.to_owned()));
+        }
+    }
+}

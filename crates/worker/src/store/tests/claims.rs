@@ -162,7 +162,7 @@ async fn a_deleted_account_loses_its_rows_and_refuses_older_events() {
     assert_eq!(db.rows("SELECT uri FROM posts").await.len(), 0);
     assert_eq!(counts(&db, &p).await, Some(vec![1, 0, 0, 0, 0]));
     assert_eq!(
-        db.rows("SELECT handle, display_name, profile_record, active, status FROM users JOIN penstock.repos USING (did) WHERE did = 'did:plc:a'").await,
+        db.rows("SELECT users.handle, display_name, profile_record, active, status FROM users JOIN penstock.repos USING (did) WHERE did = 'did:plc:a'").await,
         [
             json!({"handle": "a.example", "display_name": null, "profile_record": null, "active": false, "status": "deleted"})
         ]
@@ -193,7 +193,7 @@ async fn handles_statuses_and_profiles_go_by_their_own_guards() {
         live(2, A, vec![profile("older")]),
     ])
     .await;
-    let user = "SELECT handle, active, status, display_name FROM users JOIN penstock.repos USING (did)";
+    let user = "SELECT users.handle, active, status, display_name FROM users JOIN penstock.repos USING (did)";
     assert_eq!(
         db.rows(user).await,
         [json!({"handle": "new.example", "active": false, "status": "takendown", "display_name": "old"})]

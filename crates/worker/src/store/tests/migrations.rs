@@ -154,7 +154,7 @@ async fn a_deleted_account_takes_the_rows_that_the_appview_wrote() {
     assert_eq!(db.rows("SELECT uri FROM likes").await, [json!({"uri": "at://did:plc:b/app.bsky.feed.like/l"})]);
     assert_eq!(db.rows("SELECT like_count FROM penstock.waiting_counts").await, [json!({"like_count": 1})]);
     assert_eq!(
-        db.rows("SELECT did, handle, display_name, active, status FROM users JOIN penstock.repos USING (did) WHERE did = 'did:plc:a'").await,
+        db.rows("SELECT did, users.handle, display_name, active, status FROM users JOIN penstock.repos USING (did) WHERE did = 'did:plc:a'").await,
         [
             json!({"did": "did:plc:a", "handle": "a.example", "display_name": null, "active": false, "status": "deleted"})
         ]

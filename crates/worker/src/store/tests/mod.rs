@@ -5,9 +5,12 @@ mod converge;
 mod counts;
 mod fixtures;
 mod migrations;
+mod opt_outs;
 mod pairs;
 mod relocate;
 mod silence;
+mod times;
+mod users;
 
 use std::collections::BTreeMap;
 

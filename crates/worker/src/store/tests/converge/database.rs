@@ -2,13 +2,15 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 use super::super::Db;
-use super::history::{Case, Step};
+use super::history::{Case, REPOS, Step};
 use super::model::{Tables, expected};
 use crate::store::{ApplyError, Store, StoreSettings};
 
@@ -21,10 +23,12 @@ pub(super) struct Database {
     db: Db,
     stores: Vec<Store>,
     used: Cell<u32>,
+    /// Rows of users that were pruned.
+    pruned: Arc<AtomicI64>,
 }
 
 /// The tables, and the columns that do not follow from the events.
-const TABLES: [(&str, &str); 26] = [
+const TABLES: [(&str, &str); 27] = [
     ("users", "'indexed_at', 'search_vector'"),
     ("thread_gates", "'updated_at'"),
     ("post_gates", ""),
@@ -49,6 +53,7 @@ const TABLES: [(&str, &str); 26] = [
     ("penstock.waiting_counts", ""),
     ("penstock.stamps", ""),
     ("penstock.repos", ""),
+    ("penstock.profiles", ""),
     ("penstock.tombstones", ""),
     ("penstock.shadowed", ""),
 ];
@@ -67,6 +72,10 @@ impl Database {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (db, stores) = runtime.block_on(async {
             let db = Db::new().await;
+            db.execute(
+                "CREATE TABLE user_settings (user_did varchar(255) PRIMARY KEY, data_collection_forbidden bool)",
+            )
+            .await;
             let mut stores = Vec::new();
             for _ in 0..WORKERS {
                 let settings = StoreSettings { pool_size: 2, ..StoreSettings::new(&db.url) };
@@ -74,12 +83,13 @@ impl Database {
             }
             (db, stores)
         });
-        Self { runtime, db, stores, used: Cell::new(0) }
+        Self { runtime, db, stores, used: Cell::new(0), pruned: Arc::default() }
     }
 
     /// Empties every table.
     pub(super) fn empty(&self) {
-        let names = TABLES.iter().map(|(name, _)| *name).chain(["penstock.counts"]);
+        let names = TABLES.iter().map(|(name, _)| *name).chain(["penstock.counts", "user_settings"]);
+        self.pruned.store(0, Ordering::Relaxed);
         let used = self.used.get();
         self.used.set(used + 1);
         let sql = if used % CASES_A_TRUNCATE == CASES_A_TRUNCATE - 1 {
@@ -94,12 +104,13 @@ impl Database {
     /// Runs the transactions of a case one after the other, in its order: the same case always ends the same.
     pub(super) fn converges_in_turn(&self, case: &Case) -> Result<(), String> {
         let stream = case.stream();
+        let steps = case.steps(&stream);
         self.runtime.block_on(async {
-            for (worker, step) in case.steps(&stream) {
-                take(&self.stores[worker], worker, &step).await?;
+            for (worker, step) in &steps {
+                take(&self.stores[*worker], *worker, step, &self.pruned).await?;
             }
             self.db.sweep().await;
-            self.compare(&expected(case, &stream)).await
+            self.compare(&expected(case, &stream, &steps)).await
         })
     }
 
@@ -107,23 +118,30 @@ impl Database {
     pub(super) fn converges_at_once(&self, case: &Case) -> Result<(), String> {
         let stream = case.stream();
         let mut hands = vec![Vec::new(); WORKERS];
-        for (worker, step) in case.steps(&stream) {
-            hands[worker].push(step);
+        let mut steps = case.steps_at_once(&stream);
+        for (worker, step) in &steps {
+            hands[*worker].push(step.clone());
         }
+        // When a row went does not follow from the case: each account is seen once more at the end.
+        let again = Step::Apply(REPOS.map(|did| case.seen_again(did, &stream)).into());
+        steps.sort_by_key(|(_, step)| !matches!(step, Step::OptOut(..)));
+        steps.push((0, again.clone()));
         self.runtime.block_on(async {
             let mut workers = JoinSet::new();
             for (worker, steps) in hands.into_iter().enumerate() {
                 let store = self.stores[worker].clone();
+                let pruned = Arc::clone(&self.pruned);
                 workers.spawn(async move {
                     for step in steps {
-                        take(&store, worker, &step).await?;
+                        take(&store, worker, &step, &pruned).await?;
                     }
                     Ok::<_, String>(())
                 });
             }
             workers.join_all().await.into_iter().collect::<Result<(), _>>()?;
+            take(&self.stores[0], 0, &again, &self.pruned).await?;
             self.db.sweep().await;
-            self.compare(&expected(case, &stream)).await
+            self.compare(&expected(case, &stream, &steps)).await
         })
     }
 
@@ -147,7 +165,10 @@ impl Database {
         let totals = self.db.totals().await;
         for field in FIELDS {
             let rows = i64::try_from(found.get(field).map_or(0, Vec::len)).unwrap();
-            let total = totals.get(field).copied().unwrap_or_default();
+            let mut total = totals.get(field).copied().unwrap_or_default();
+            if field == "users" {
+                total -= self.pruned.load(Ordering::Relaxed);
+            }
             if total != rows {
                 faults.push(format!("{field} has {rows} rows and counts {total}"));
             }
@@ -196,7 +217,7 @@ fn tidy(row: &mut Value) {
     for name in ["uri", "commit_rev", "commit_seq", "indexed_at"] {
         fields.remove(name);
     }
-    for name in ["created_at", "verified_at", "commit_time"] {
+    for name in ["created_at", "verified_at", "commit_time", "sort_at"] {
         if let Some(Value::String(time)) = fields.get_mut(name) {
             *time = time.trim_end_matches(".000000").to_owned();
         }
@@ -204,12 +225,24 @@ fn tidy(row: &mut Value) {
 }
 
 /// Takes a step as a worker would: again, where others were in its way.
-async fn take(store: &Store, worker: usize, step: &Step) -> Result<(), String> {
+async fn take(store: &Store, worker: usize, step: &Step, pruned: &AtomicI64) -> Result<(), String> {
     let name = format!("w{worker}");
     loop {
         let outcome = match step {
             Step::Apply(entries) => store.apply(&name, entries).await.map(|applied| applied.rejected),
             Step::Sweep(limit) => store.sweep_deleted(&name, *limit).await.map(|_| Vec::new()),
+            Step::Prune(did) => {
+                let prune = sqlx::query("DELETE FROM users WHERE did = $1").bind(did).execute(store.pool()).await;
+                pruned.fetch_add(prune.unwrap().rows_affected().cast_signed(), Ordering::Relaxed);
+                return Ok(());
+            }
+            Step::OptOut(did, forbids, last) => {
+                let say = "INSERT INTO user_settings VALUES ($1, $2) ON CONFLICT (user_did) DO UPDATE \
+                           SET data_collection_forbidden = excluded.data_collection_forbidden";
+                sqlx::query(say).bind(did).bind(forbids).execute(store.pool()).await.unwrap();
+                let obeyed = store.obey_opt_out(did, async || Some(*last)).await;
+                return obeyed.map(drop).map_err(|error| format!("fails: {error:?}"));
+            }
         };
         match outcome {
             Ok(rejected) if rejected.is_empty() => return Ok(()),

@@ -82,12 +82,15 @@ pub(super) struct Delivery {
     pub(super) replayed: bool,
 }
 
-/// A batch of so many entries, who takes it, and whether and how many records are swept after it.
+/// A batch of so many entries, who takes it, and whether and how many records are swept after it, whose row somebody
+/// else prunes, and who opts out or comes back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
     pub(super) size: usize,
     pub(super) worker: usize,
     pub(super) sweep: Option<u32>,
+    pub(super) prune: Option<usize>,
+    pub(super) opt_out: Option<(usize, bool)>,
 }
 
 /// What a worker does in one transaction.
@@ -95,6 +98,10 @@ pub(super) struct Cut {
 pub(super) enum Step {
     Apply(Vec<Entry>),
     Sweep(u32),
+    /// Not a worker's: the row of an account goes.
+    Prune(&'static str),
+    /// An account says whether it forbids its data to be collected, and the worker obeys while the stream ends there.
+    OptOut(&'static str, bool, StreamId),
 }
 
 /// One entry of the stream: an event as somebody wrote it.
@@ -186,7 +193,15 @@ fn delivery() -> impl Strategy<Value = Delivery> {
 fn cut() -> impl Strategy<Value = Cut> {
     let size = prop_oneof![3 => 1..4_usize, 2 => 1..13_usize, 1 => Just(usize::MAX)];
     let sweep = prop_oneof![3 => Just(None), 1 => (1..4_u32).prop_map(Some)];
-    (size, 0..4_usize, sweep).prop_map(|(size, worker, sweep)| Cut { size, worker, sweep })
+    let prune = prop_oneof![3 => Just(None), 1 => (0..REPOS.len()).prop_map(Some)];
+    let opt_out = prop_oneof![9 => Just(None), 1 => (0..REPOS.len(), any::<bool>()).prop_map(Some)];
+    (size, 0..4_usize, sweep, prune, opt_out).prop_map(|(size, worker, sweep, prune, opt_out)| Cut {
+        size,
+        worker,
+        sweep,
+        prune,
+        opt_out,
+    })
 }
 
 // === impl Case ===
@@ -206,6 +221,10 @@ impl fmt::Display for Case {
                     writeln!(f, "w{worker} applies {}", ids.join(", "))?;
                 }
                 Step::Sweep(limit) => writeln!(f, "w{worker} sweeps {limit}")?,
+                Step::Prune(did) => writeln!(f, "{did} is pruned")?,
+                Step::OptOut(did, forbids, last) => {
+                    writeln!(f, "w{worker} obeys {did}, which forbids: {forbids}, at {last}")?;
+                }
             }
         }
         Ok(())
@@ -283,7 +302,13 @@ impl Case {
     /// empty when it comes, and is not remembered where it is not. So no order is promised between two fills of one
     /// record, nor between a fill and the traces of a record that a deletion of the account then takes.
     fn drop_fills_without_order(&self, stream: &mut [Written]) {
-        let through = self.deleted_through(stream);
+        let mut through = self.deleted_through(stream);
+        for (_, step) in self.steps(stream) {
+            if let Step::OptOut(did, _, last) = step {
+                let repo = REPOS.iter().position(|repo| *repo == did).unwrap();
+                through[repo] = through[repo].max(Some(last));
+            }
+        }
         let mut traces: HashMap<(usize, String), StreamId> = HashMap::new();
         for Written { event, order, ops, rev, seq, .. } in stream.iter() {
             let Event { repo, .. } = &self.events[*event];
@@ -328,18 +353,40 @@ impl Case {
             arrivals.extend(again.map(|again| (at + again, entry)));
         }
         arrivals.sort_by_key(|(at, _)| *at);
-        let mut entries = arrivals.into_iter().map(|(_, entry)| entry).peekable();
-        let single = [Cut { size: 1, worker: 0, sweep: None }];
+        let mut entries = arrivals.into_iter();
+        let single = [Cut { size: 1, worker: 0, sweep: None, prune: None, opt_out: None }];
         let cuts = if self.cuts.is_empty() { &single[..] } else { &self.cuts };
         let mut steps = Vec::new();
-        for Cut { size, worker, sweep } in cuts.iter().cycle() {
-            if entries.peek().is_none() {
-                break;
-            }
-            steps.push((*worker, Step::Apply(entries.by_ref().take(*size).collect())));
+        for Cut { size, worker, sweep, prune, opt_out } in cuts.iter().cycle() {
+            let (times, batch): (Vec<_>, Vec<_>) = entries.by_ref().take(*size).unzip();
+            let Some(now) = times.last() else { break };
+            let last = stream.get(*now).or(stream.last()).unwrap().order;
+            steps.push((*worker, Step::Apply(batch)));
+            steps.extend(opt_out.map(|(repo, forbids)| (*worker, Step::OptOut(REPOS[repo], forbids, last))));
             steps.extend(sweep.map(|limit| (*worker, Step::Sweep(limit))));
+            steps.extend(prune.map(|repo| (*worker, Step::Prune(REPOS[repo]))));
         }
         steps
+    }
+
+    /// As [`Case::steps`], but for workers of whom none waits for another: whoever opts out stays out, and nothing comes
+    /// after that.
+    pub(super) fn steps_at_once(&self, stream: &[Written]) -> Vec<(usize, Step)> {
+        let mut steps = self.steps(stream);
+        for (_, step) in &mut steps {
+            if let Step::OptOut(_, forbids, last) = step {
+                (*forbids, *last) = (true, stream.last().unwrap().order);
+            }
+        }
+        steps
+    }
+
+    /// Returns an entry of an account that says nothing.
+    pub(super) fn seen_again(&self, did: &str, stream: &[Written]) -> Entry {
+        let order = stream.last().unwrap().order.next();
+        let nothing =
+            Commit { repo: did.to_owned(), rev: None, since: None, commit: None, time: None, ops: Vec::new() };
+        Entry { id: order, order, seq: Seq::new(1), event: entry::Event::Commit(nothing) }
     }
 
     fn entry(&self, written: &Written, replayed: bool) -> Entry {

@@ -2,15 +2,16 @@
 //!
 //! Besides, a row says which entry wrote it: the last one by which the last event of its record came.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use penstock_core::data::Action;
+use penstock_core::entry::{Entry, Event};
 use penstock_core::stream::StreamId;
 use serde_json::{Value, json};
 
-use super::history::{Case, REPOS, Says, Written};
+use super::history::{Case, REPOS, Says, Step, Written};
 use super::records::{Kind, Op, Stamped};
 
 /// The rows of each table, as JSON.
@@ -31,8 +32,21 @@ struct Repo<'s> {
     account: Option<(&'s Written, bool, Option<&'static str>)>,
     /// The greatest rev that any entry said.
     rev: Option<&'s str>,
-    /// The last entry that deleted the account.
+    /// The last entry that deleted the account, or after which it opted out or came back.
     through: Option<StreamId>,
+    /// Whether it opted out.
+    forbidden: bool,
+}
+
+/// What the steps of a run make besides what the events say.
+#[derive(Default)]
+pub(super) struct Course {
+    /// Whose rows stand: those seen or pointed at since they were pruned last.
+    users: BTreeSet<String>,
+    /// Who was seen.
+    actors: BTreeSet<&'static str>,
+    /// Whether each account forbids, and up to where that took its records.
+    opt_outs: BTreeMap<&'static str, (bool, StreamId)>,
 }
 
 /// Where only one record may stand: the table and the columns that say where; the first may be none.
@@ -57,10 +71,16 @@ const COUNTS: [(&str, &str, &str); 5] = [
 ];
 
 /// Returns every row that has to stand once all is applied and swept.
-pub(super) fn expected(case: &Case, stream: &[Written]) -> Tables {
+pub(super) fn expected(case: &Case, stream: &[Written], steps: &[(usize, Step)]) -> Tables {
     let mut tables = Tables::new();
-    for (did, repo) in fold(case, stream) {
-        tell_account(&mut tables, did, &repo);
+    let course = Course::of(steps);
+    let repos = fold(case, stream, &course);
+    for did in &course.users {
+        let none = Repo::default();
+        tell_user(&mut tables, did, repos.get(&**did).unwrap_or(&none));
+    }
+    for (did, repo) in repos {
+        tell_repo(&mut tables, did, &repo);
         for (path, Stands { by, op }) in &repo.records {
             let uri = format!("at://{did}/{path}");
             match op {
@@ -79,7 +99,7 @@ pub(super) fn expected(case: &Case, stream: &[Written]) -> Tables {
     tables
 }
 
-fn fold<'s>(case: &Case, stream: &'s [Written]) -> BTreeMap<&'static str, Repo<'s>> {
+fn fold<'s>(case: &Case, stream: &'s [Written], course: &Course) -> BTreeMap<&'static str, Repo<'s>> {
     let mut repos: BTreeMap<&str, Repo<'_>> = BTreeMap::new();
     for by in stream {
         let event = &case.events[by.event];
@@ -111,10 +131,19 @@ fn fold<'s>(case: &Case, stream: &'s [Written]) -> BTreeMap<&'static str, Repo<'
             }
         }
     }
+    for did in &course.actors {
+        repos.entry(did).or_default();
+    }
+    for (did, (forbidden, through)) in &course.opt_outs {
+        let repo = repos.entry(did).or_default();
+        repo.forbidden = *forbidden;
+        repo.through = repo.through.max(Some(*through));
+        repo.records.retain(|_, stands| !forbidden && stands.by.order > *through);
+    }
     // A backfill fills what the relay says nothing of, and a deletion takes what was filled before it.
     for (did, by) in fills {
         let repo = repos.entry(did).or_default();
-        if Some(by.order) > repo.through {
+        if Some(by.order) > repo.through && !repo.forbidden {
             for op in by.ops.iter().filter(|op| op.action != Action::Delete && !op.bare) {
                 repo.records.entry(op.path()).or_insert(Stands { by, op: Some(op) });
             }
@@ -127,17 +156,33 @@ fn add(tables: &mut Tables, table: &str, row: Value) {
     tables.entry(table.to_owned()).or_default().push(row);
 }
 
-fn tell_account(tables: &mut Tables, did: &str, repo: &Repo<'_>) {
+/// Returns what stands of a profile, and the columns that follow from it.
+fn profile(did: &str, repo: &Repo<'_>) -> (Value, Value) {
     let profile = repo.records.get("app.bsky.actor.profile/self");
     let record = profile.and_then(|stands| stands.op).map_or(Value::Null, |op| op.record(did));
     let created_at = record["createdAt"].as_str().map(|at| at.trim_end_matches('Z'));
-    let (active, status) = repo.account.map_or((None, None), |(_, active, status)| (Some(active), status));
-    let user = json!({
-        "did": did, "handle": repo.handle.as_ref().map_or("handle.invalid", |(_, handle)| handle),
-        "display_name": record["displayName"], "description": record["description"], "avatar_url": null,
-        "banner_url": null, "pinned_post": record["pinnedPost"], "created_at": created_at, "profile_record": record,
+    let columns = json!({
+        "did": did, "display_name": record["displayName"], "description": record["description"], "avatar_url": null,
+        "banner_url": null, "pinned_post": record["pinnedPost"], "created_at": created_at,
     });
+    (record, columns)
+}
+
+fn tell_user(tables: &mut Tables, did: &str, repo: &Repo<'_>) {
+    let (record, mut user) = profile(did, repo);
+    user["handle"] = repo.handle.as_ref().map_or("handle.invalid", |(_, handle)| handle).into();
+    user["profile_record"] = record;
     add(tables, "users", user);
+}
+
+fn tell_repo(tables: &mut Tables, did: &str, repo: &Repo<'_>) {
+    let (record, mut copy) = profile(did, repo);
+    if !record.is_null() {
+        copy["record"] = record;
+        add(tables, "penstock.profiles", copy);
+    }
+    let profile = repo.records.get("app.bsky.actor.profile/self");
+    let (active, status) = repo.account.map_or((None, None), |(_, active, status)| (Some(active), status));
     let through = repo.through.map(entry_id);
     let guards = json!({
         "did": did, "rev": repo.rev, "active": active, "status": status, "deleted_through": through,
@@ -145,6 +190,7 @@ fn tell_account(tables: &mut Tables, did: &str, repo: &Repo<'_>) {
         "account_entry": repo.account.map(|(by, ..)| entry_id(by.order)),
         "profile_rev": profile.and_then(|stands| stands.by.rev.as_deref()),
         "profile_entry": profile.map(|stands| stands.by.entry_id()),
+        "handle": repo.handle.as_ref().map(|(_, handle)| handle), "forbidden": repo.forbidden.then_some(true),
     });
     add(tables, "penstock.repos", guards);
 }
@@ -167,8 +213,8 @@ fn tell_record(tables: &mut Tables, repo: &Repo<'_>, did: &str, uri: &str, by: &
     row.insert("seq".to_owned(), by.seq.into());
     let shown = |kind: &str, post: &str| {
         json!({
-            "uri": uri, "post_uri": post, "originator_did": did, "type": kind, "cid": op.cid(), "sort_at": at,
-            "created_at": at,
+            "uri": uri, "post_uri": post, "originator_did": did, "type": kind, "cid": op.cid(),
+            "sort_at": op.sort_at(&stamped), "created_at": at,
         })
     };
     match op.kind {
@@ -226,10 +272,13 @@ fn wait(tables: &mut Tables, table: &str, (a, b): (&str, &str), mut row: Value) 
     let (uri, rev, entry, _) = (take("uri"), take("commit_rev"), take("entry_id"), take("seq"));
     let repo = uri.as_str().unwrap().split('/').nth(2).unwrap().to_owned();
     if table == "reposts" {
-        // Its item in the feeds waits with it, and keeps only its CID.
+        // Its item in the feeds waits with it, and keeps only its CID and its place.
         let shown = tables.get_mut("feed_items").unwrap();
         let at = shown.iter().position(|item| item["uri"] == uri).unwrap();
-        row["cid"] = shown.remove(at)["cid"].take();
+        let mut shown = shown.remove(at);
+        for column in ["cid", "sort_at"] {
+            row[column] = shown[column].take();
+        }
     }
     let a = row.get(a).cloned().unwrap_or_else(|| "".into());
     let shadow = json!({
@@ -296,6 +345,50 @@ fn count(tables: &mut Tables) {
     }
     for (uri, counts) in counted {
         add(tables, "penstock.waiting_counts", row(&uri, &counts));
+    }
+}
+
+// === impl Course ===
+
+impl Course {
+    /// Goes along the steps in their order.
+    fn of(steps: &[(usize, Step)]) -> Self {
+        let mut course = Self::default();
+        for (_, step) in steps {
+            match step {
+                Step::Apply(entries) => entries.iter().for_each(|entry| course.see(entry)),
+                Step::Prune(did) => {
+                    course.users.remove(*did);
+                }
+                Step::OptOut(did, forbids, last) if *forbids != course.forbids(did) => {
+                    course.opt_outs.insert(did, (*forbids, *last));
+                }
+                Step::Sweep(_) | Step::OptOut(..) => {}
+            }
+        }
+        course
+    }
+
+    fn forbids(&self, did: &str) -> bool {
+        self.opt_outs.get(did).is_some_and(|(forbidden, _)| *forbidden)
+    }
+
+    /// An account was seen, and whom its follows, blocks and list items point at.
+    fn see(&mut self, entry: &Entry) {
+        let did = entry.event.did();
+        self.users.insert(did.to_owned());
+        self.actors.extend(REPOS.into_iter().find(|repo| *repo == did));
+        let Event::Commit(commit) = &entry.event else { return };
+        if self.forbids(did) {
+            return;
+        }
+        for op in commit.ops.iter().filter(|op| op.action != Action::Delete) {
+            if let ("app.bsky.graph.follow" | "app.bsky.graph.block" | "app.bsky.graph.listitem", Some(record)) =
+                (&*op.collection, &op.record)
+            {
+                self.users.extend(record["subject"].as_str().map(str::to_owned));
+            }
+        }
     }
 }
 

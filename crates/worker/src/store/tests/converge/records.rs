@@ -168,8 +168,10 @@ impl Op {
         format!("at://{owner}/app.bsky.graph.list/k0")
     }
 
+    /// Says a time before all events, or one after them.
     fn dated(&self) -> String {
-        format!("2026-07-04T10:00:{:02}", self.text)
+        let month = if self.text.is_multiple_of(2) { 6 } else { 8 };
+        format!("2026-{month:02}-04T10:00:{:02}", self.text)
     }
 
     /// Returns its record.
@@ -191,7 +193,7 @@ impl Op {
             Kind::ThreadGate => json!({"allow": self.rules()}),
             Kind::PostGate => json!({"embeddingRules": [text]}),
             Kind::Generator => json!({"did": "did:web:g", "displayName": text}),
-            Kind::StarterPack => json!({"name": text, "list": self.list(repo), "feeds": [text]}),
+            Kind::StarterPack => json!({"name": text, "list": self.list(repo), "feeds": [{"uri": text}, text]}),
             Kind::Labeler => json!({"policies": {"labelValues": [text]}}),
             Kind::Label => json!({"uri": self.subject(), "val": text, "neg": self.text.is_multiple_of(2)}),
             Kind::Verification => json!({"subject": other, "handle": "h.example"}),
@@ -224,6 +226,11 @@ impl Op {
     /// Returns when its record was made.
     pub(super) fn created_at(&self, stamped: &Stamped) -> String {
         if self.dated { self.dated() } else { stamped.at.clone() }
+    }
+
+    /// Returns where feeds sort its record: by its event where it claims to come from the future.
+    pub(super) fn sort_at(&self, stamped: &Stamped) -> String {
+        self.created_at(stamped).min(stamped.at.clone())
     }
 
     /// Returns the table of its record and what its row says, but for the key, the rev, the entry, what other rows make
@@ -302,7 +309,7 @@ impl Op {
             Kind::StarterPack => {
                 let row = json!({
                     "creator_did": repo, "name": record["name"], "description": null, "list_uri": self.list(repo),
-                    "feeds": record["feeds"],
+                    "feeds": [record["name"], record["name"]],
                 });
                 ("starter_packs", row)
             }

@@ -1,0 +1,103 @@
+//! Accounts that forbid their data to be collected, as `user_settings` of the AppView says.
+//!
+//! What the AppView says is carried over to `penstock.repos` under the lock that every batch takes: no batch goes by
+//! what another worker remembers. While an account is marked, nothing of it is written; what stands goes as that of a
+//! deleted account does. Whoever comes back is a deleted account that begins anew: what came until then stays away,
+//! however late it is delivered.
+
+use penstock_core::stream::StreamId;
+use sqlx::{Connection, PgConnection};
+
+use super::version::Stamp;
+use super::{Store, StoreError};
+
+/// How many accounts one look returns at most.
+const LOOK: i64 = 500;
+
+const IS_THERE: &str = "SELECT to_regclass('user_settings') IS NOT NULL";
+
+// Each side is looked up by its own key: the other's collation would not find it.
+const DIFFERENT: &str = "\
+SELECT s.user_did FROM user_settings AS s WHERE s.data_collection_forbidden
+   AND NOT EXISTS (SELECT FROM penstock.repos AS r WHERE r.did = s.user_did COLLATE \"C\" AND r.forbidden)
+UNION ALL
+SELECT r.did FROM penstock.repos AS r WHERE r.forbidden
+   AND NOT EXISTS (SELECT FROM user_settings AS s
+     WHERE s.user_did = r.did COLLATE \"default\" AND s.data_collection_forbidden)
+LIMIT $1";
+
+const LOCK: &str = "\
+INSERT INTO penstock.repos AS r (did) VALUES ($1) ON CONFLICT (did) DO UPDATE SET rev = r.rev
+RETURNING forbidden IS TRUE";
+
+const IS_FORBIDDEN: &str = "\
+SELECT EXISTS (SELECT FROM user_settings WHERE user_did = $1 AND data_collection_forbidden)";
+
+const MARK: &str = "\
+UPDATE penstock.repos SET forbidden = CASE WHEN $2 THEN true END, deleted_through = greatest(deleted_through, $3),
+    swept_through = CASE WHEN NOT $2 THEN swept_through END
+ WHERE did = $1";
+
+// === impl Store ===
+
+impl Store {
+    /// Returns accounts that opted out and are not marked yet, or that are and came back: not all at once.
+    ///
+    /// # Errors
+    /// When PostgreSQL cannot be reached or does not let us read `user_settings`. A table or a column that is not there
+    /// is no error: then nobody says anything, and marks stay.
+    pub async fn opt_outs_to_obey(&self) -> Result<Vec<String>, StoreError> {
+        let mut conn = self.connection().await.map_err(StoreError::OptOuts)?;
+        let found = self.in_time(differing(&mut conn)).await;
+        match conn.answered(found) {
+            Err(error) if is_missing(&error) => Ok(Vec::new()),
+            found => found.map_err(StoreError::OptOuts),
+        }
+    }
+
+    /// Carries over what `user_settings` says of an account now; `last` tells the stream's last entry, and is asked once
+    /// no batch can write any more. Returns whether the account is forbidden now, where that changed.
+    ///
+    /// # Errors
+    /// When PostgreSQL cannot be reached or refuses.
+    pub async fn obey_opt_out<F>(&self, did: &str, last: impl FnOnce() -> F) -> Result<Option<bool>, StoreError>
+    where
+        F: Future<Output = Option<StreamId>>,
+    {
+        let mut conn = self.connection().await.map_err(StoreError::OptOuts)?;
+        let obeyed = self.in_time(obey(&mut conn, did, last)).await;
+        conn.answered(obeyed).map_err(StoreError::OptOuts)
+    }
+}
+
+async fn differing(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    // Asked first: a failed statement each minute would fill the server's log.
+    if !sqlx::query_scalar(IS_THERE).fetch_one(&mut *conn).await? {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar(DIFFERENT).bind(LOOK).fetch_all(conn).await
+}
+
+async fn obey<F>(conn: &mut PgConnection, did: &str, last: impl FnOnce() -> F) -> sqlx::Result<Option<bool>>
+where
+    F: Future<Output = Option<StreamId>>,
+{
+    let mut tx = conn.begin().await?;
+    let marked: bool = sqlx::query_scalar(LOCK).bind(did).fetch_one(&mut *tx).await?;
+    let forbidden: bool = sqlx::query_scalar(IS_FORBIDDEN).bind(did).fetch_one(&mut *tx).await?;
+    let through = if forbidden == marked { None } else { last().await };
+    let Some(through) = through else {
+        tx.rollback().await?;
+        return Ok(None);
+    };
+    let through = Stamp::live(through, None).to_string();
+    sqlx::query(MARK).bind(did).bind(forbidden).bind(through).execute(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(Some(forbidden))
+}
+
+/// Tells whether a table or a column is not there.
+fn is_missing(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("42P01" | "42703"))
+}
