@@ -114,15 +114,11 @@ impl RedisUrl {
     /// Puts an address together from host, port and password.
     #[must_use]
     pub fn from_parts(host: &str, port: u16, password: Option<&str>) -> Option<Self> {
-        // The address of IPv6 needs its brackets, and `set_host` passes over what is not of the host: `h:1` would be `h`.
-        let host = host.parse::<Ipv6Addr>().map_or_else(|_| host.to_owned(), |address| format!("[{address}]"));
-        if !host.starts_with('[') && host.contains([':', '/', '?', '#', '@', '\\']) {
-            return None;
-        }
         let mut url = Url::parse("redis://localhost").ok()?;
-        url.set_host(Some(&host)).ok()?;
+        url.set_host(Some(&bare_host(host)?)).ok()?;
         url.set_port(Some(port)).ok()?;
-        url.set_password(password).ok()?;
+        // `set_password` leaves a percent sign as it is.
+        url.set_password(password.map(escaped).as_deref()).ok()?;
         Self::parse(url.as_str())
     }
 }
@@ -172,6 +168,18 @@ impl PostgresUrl {
     pub fn expose(&self) -> &str {
         self.0.as_str()
     }
+
+    /// Puts an address together from its parts; the host may be the directory of a socket.
+    #[must_use]
+    pub fn from_parts(host: &str, port: u16, database: &str, user: &str, password: Option<&str>) -> Option<Self> {
+        let (host, socket) = match host.starts_with('/') {
+            true => ("localhost".to_owned(), format!("?host={}", escaped(host))),
+            false => (bare_host(host).filter(|host| !host.is_empty())?, String::new()),
+        };
+        let password = password.map(|password| format!(":{}", escaped(password))).unwrap_or_default();
+        let (user, database) = (escaped(user), escaped(database));
+        Self::parse(&format!("postgres://{user}{password}@{host}:{port}/{database}{socket}"))
+    }
 }
 
 impl fmt::Display for PostgresUrl {
@@ -204,6 +212,23 @@ impl Value for PostgresUrl {
     fn mask(text: &str) -> String {
         mask(text)
     }
+}
+
+/// Returns a host as it stands in an address; none where the text is more than a host.
+fn bare_host(host: &str) -> Option<String> {
+    // The address of IPv6 needs its brackets; of `h:1` an address would take `h` only.
+    let host = host.parse::<Ipv6Addr>().map_or_else(|_| host.to_owned(), |address| format!("[{address}]"));
+    (host.starts_with('[') || !host.contains([':', '/', '?', '#', '@', '\\'])).then_some(host)
+}
+
+/// Escapes everything that could mean something in an address.
+fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |escaped, byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            escaped + char::from(byte).encode_utf8(&mut [0; 4])
+        }
+        _ => escaped + &format!("%{byte:02X}"),
+    })
 }
 
 /// Hides what stands between `:` and `@` of an address, and every query value that names a password.
@@ -300,8 +325,9 @@ mod tests {
         {
             assert_eq!(kind(bad), None, "{bad:?}");
         }
-        let made = RedisUrl::from_parts("h", 1234, Some("p@/:w")).unwrap();
+        let made = RedisUrl::from_parts("h", 1234, Some("p@/:w%41")).unwrap();
         assert_eq!(made.to_string(), "redis://:***@h:1234");
+        assert_eq!(made.expose(), "redis://:p%40%2F%3Aw%2541@h:1234");
     }
 
     #[test]

@@ -6,6 +6,9 @@ use std::fmt;
 use serde_json::Value as Json;
 use thiserror::Error;
 
+/// The variables of the systems before whose number is one of seconds.
+const IN_SECONDS: [&str; 1] = ["BATCH_TIMEOUT"];
+
 /// The texts of all settings, from every source, not yet read.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
@@ -56,8 +59,8 @@ impl Layers {
     /// Takes the variables of an environment; empty ones count as not set.
     #[must_use]
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        self.environment
-            .extend(variables.into_iter().filter(|(name, value)| !value.is_empty() && !is_service_link(name, value)));
+        let set = variables.into_iter().filter(|(name, value)| !value.is_empty() && !is_service_link(name, value));
+        self.environment.extend(set.map(with_unit));
         self
     }
 
@@ -96,15 +99,15 @@ impl Layers {
         Ok(self)
     }
 
-    /// Finds the text of a setting. Ours (`PENSTOCK_…`) goes before the older name of the environment.
-    pub(super) fn find(&self, path: &str, older_name: Option<&str>) -> Option<(&str, Origin)> {
+    /// Finds the text of a setting. Ours (`PENSTOCK_…`) goes before the older names of the environment.
+    pub(super) fn find(&self, path: &str, older_names: &[&str]) -> Option<(&str, Origin)> {
         if let Some(value) = self.flags.get(path) {
             return Some((value, Origin::Flag));
         }
         let ours = environment_name(path);
-        for name in [Some(ours.as_str()), older_name].into_iter().flatten() {
-            if let Some(value) = self.environment.get(name) {
-                return Some((value, Origin::Environment(name.to_owned())));
+        for name in [ours.as_str()].iter().chain(older_names) {
+            if let Some(value) = self.environment.get(*name) {
+                return Some((value, Origin::Environment((*name).to_owned())));
             }
         }
         let file = self.file.get(path).map(|value| (value.as_str(), Origin::File(self.file_name.clone())));
@@ -114,7 +117,13 @@ impl Layers {
     /// Says whether somebody set a setting, whatever to.
     #[must_use]
     pub fn sets(&self, path: &str, older_name: Option<&str>) -> bool {
-        self.find(path, older_name).is_some_and(|(_, origin)| origin != Origin::Default)
+        self.find(path, older_name.as_slice()).is_some_and(|(_, origin)| origin != Origin::Default)
+    }
+
+    /// The same without some variables of the environment.
+    pub(super) fn without(mut self, variables: &[&str]) -> Self {
+        self.environment.retain(|name, _| !variables.contains(&name.as_str()));
+        self
     }
 
     /// Lists what the file and the flags name, to be held against what there is.
@@ -185,6 +194,14 @@ fn is_service_link(name: &str, value: &str) -> bool {
     name.ends_with("_PORT") && (value.starts_with("tcp://") || value.starts_with("udp://"))
 }
 
+/// Gives a number the unit that its variable has in the system before.
+fn with_unit((name, value): (String, String)) -> (String, String) {
+    let seconds =
+        value.trim().parse().ok().filter(|seconds: &f64| IN_SECONDS.contains(&name.as_str()) && *seconds >= 0.0);
+    let value = seconds.map_or(value, |seconds| format!("{seconds}s"));
+    (name, value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,17 +210,17 @@ mod tests {
     fn flags_go_before_environment_before_file() {
         let layers =
             Layers::default().file("s.yaml", "redis: {url: from-file, keyPrefix: p}\nlist: {a: [1, x]}").unwrap();
-        assert_eq!(layers.find("redis.url", None), Some(("from-file", Origin::File("s.yaml".into()))));
-        assert_eq!(layers.find("list.a", None).unwrap().0, "1,x");
+        assert_eq!(layers.find("redis.url", &[]), Some(("from-file", Origin::File("s.yaml".into()))));
+        assert_eq!(layers.find("list.a", &[]).unwrap().0, "1,x");
         let layers = layers.environment([("REDIS_URL".to_owned(), "from-env".to_owned())]);
-        assert_eq!(layers.find("redis.url", Some("REDIS_URL")).unwrap().0, "from-env");
+        assert_eq!(layers.find("redis.url", &["REDIS_URL"]).unwrap().0, "from-env");
         let layers = layers.environment([("PENSTOCK_REDIS_URL".to_owned(), "ours".to_owned())]);
-        assert_eq!(layers.find("redis.url", Some("REDIS_URL")).unwrap().0, "ours");
+        assert_eq!(layers.find("redis.url", &["REDIS_URL"]).unwrap().0, "ours");
         let layers = layers.below("redis.url", "instead of the default");
-        assert_eq!(layers.find("redis.url", Some("REDIS_URL")).unwrap().0, "ours");
-        assert_eq!(Layers::default().below("a.b", "x").find("a.b", None), Some(("x", Origin::Default)));
+        assert_eq!(layers.find("redis.url", &["REDIS_URL"]).unwrap().0, "ours");
+        assert_eq!(Layers::default().below("a.b", "x").find("a.b", &[]), Some(("x", Origin::Default)));
         let layers = layers.flag("redis.url", "from-flag");
-        assert_eq!(layers.find("redis.url", Some("REDIS_URL")), Some(("from-flag", Origin::Flag)));
+        assert_eq!(layers.find("redis.url", &["REDIS_URL"]), Some(("from-flag", Origin::Flag)));
     }
 
     #[test]
@@ -212,8 +229,8 @@ mod tests {
             ("REDIS_PORT".to_owned(), "tcp://10.96.0.5:6379".to_owned()),
             ("REDIS_HOST".to_owned(), String::new()),
         ]);
-        assert_eq!(layers.find("redis.port", Some("REDIS_PORT")), None);
-        assert_eq!(layers.find("redis.host", Some("REDIS_HOST")), None);
+        assert_eq!(layers.find("redis.port", &["REDIS_PORT"]), None);
+        assert_eq!(layers.find("redis.host", &["REDIS_HOST"]), None);
     }
 
     #[test]

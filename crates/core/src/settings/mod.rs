@@ -3,6 +3,7 @@
 mod address;
 mod layers;
 mod otlp;
+mod postgres;
 mod section;
 mod value;
 
@@ -78,8 +79,18 @@ settings! {
 settings! {
     /// The PostgreSQL that is written.
     pub struct Postgres in "postgres" {
-        /// The address of the database.
+        /// The address of the database; goes before host, port, database, user and password.
         url "url": Option<PostgresUrl> = none, env "DATABASE_URL";
+        /// The host, or the directory of a socket, where no address is given.
+        host "host": Option<String> = none, env "DB_HOST" or "POSTGRES_HOST";
+        /// The port, where no address is given.
+        port "port": u16 = "5432", env "DB_PORT" or "POSTGRES_PORT", from "1" to "65535";
+        /// The name of the database, where no address is given.
+        database "database": Option<String> = none, env "DB_NAME" or "POSTGRES_DB";
+        /// The name to log in with, where no address is given.
+        user "user": Option<String> = none, env "DB_USER" or "POSTGRES_USER";
+        /// The password, where no address is given.
+        password "password": Option<Secret> = none, env "DB_PASSWORD" or "POSTGRES_PASSWORD";
         /// How many connections a process holds at most.
         pool_size "poolSize": NonZeroU32 = "8", env "DB_POOL_SIZE", from "2" to "500";
         /// How long one statement may take.
@@ -162,15 +173,17 @@ settings! {
         /// Whether the dashboard takes messages and workers write them.
         enabled "enabled": bool = "false";
         /// The most messages of one batch.
-        batch_size "batchSize": usize = "50", from "1" to "10000";
-        /// How long a message waits for others of its batch.
-        batch_delay "batchDelay": Duration = "2s", from "1ms" to "1m";
+        batch_size "batchSize": usize = "50", env "BATCH_SIZE", from "1" to "10000";
+        /// How long a message waits for others of its batch. `BATCH_TIMEOUT` is a number of seconds.
+        batch_delay "batchDelay": Duration = "2s", env "BATCH_TIMEOUT", from "1ms" to "1m";
         /// How often the statistics are told.
         stats_interval "statsInterval": Duration = "500ms", from "50ms" to "1m";
         /// The most messages that wait in Redis; while there are as many, new ones are refused.
         max_queue "maxQueue": u64 = "100000", from "1" to "10000000";
         /// After how long without a sign of life a worker's messages are taken from it.
         dead_after "deadAfter": Duration = "10s", from "200ms" to "1h";
+        /// Whether `/simulate` and `/reset` are open without the admin token. Not beside a read token.
+        open_admin "openAdmin": bool = "false";
     }
 }
 
@@ -182,7 +195,7 @@ settings! {
         /// Further addresses, comma-separated.
         extra_addresses "extraAddresses": Vec<SocketAddr> = "";
         /// The origins that may call from a browser, comma-separated.
-        allowed_origins "allowedOrigins": Vec<String> = "http://localhost:3000";
+        allowed_origins "allowedOrigins": Vec<String> = "http://localhost:3000,http://127.0.0.1:3000";
         /// The token for reading, as a bearer token or to sign in. Absent: reading is open.
         read_token "readToken": Option<Secret> = none;
         /// The token for administration, which may read as well. Absent: administration is closed.
@@ -277,7 +290,7 @@ pub struct Settings {
     pub relay: Relay,
     /// Redis; `url` is always there once loaded.
     pub redis: Redis,
-    /// PostgreSQL.
+    /// PostgreSQL; `url` is there once loaded where it was given in parts.
     pub postgres: Postgres,
     /// Ingest.
     pub ingest: Ingest,
@@ -325,6 +338,7 @@ impl Settings {
     /// # Errors
     /// Lists every setting that is wrong, with where it came from and what is allowed.
     pub fn load(layers: &Layers) -> Result<Self, SettingsError> {
+        let layers = &postgres::settle(layers);
         let mut errors = unknown(layers);
         let sections = (
             Relay::load(layers, &mut errors),
@@ -353,10 +367,11 @@ impl Settings {
         else {
             return Err(SettingsError(errors));
         };
+        let postgres = Postgres { url: postgres::address(&postgres, layers, &mut errors), ..postgres };
         let mut refuse = |field: &str, value: String, allowed: &str| {
             let known = Self::catalog().into_iter().find(|known| known.path == field);
-            let older_name = known.and_then(|known| known.older_name);
-            let origin = layers.find(field, older_name).map_or(Origin::Default, |(_, origin)| origin);
+            let older_names = known.map_or(&[][..], |known| known.older_names);
+            let origin = layers.find(field, older_names).map_or(Origin::Default, |(_, origin)| origin);
             errors.push(SettingError { field: field.to_owned(), origin, value, allowed: allowed.to_owned() });
         };
         if relay.urls.is_empty() {
@@ -381,6 +396,10 @@ impl Settings {
         }
         if ingest.low_watermark >= ingest.high_watermark {
             refuse("ingest.lowWatermark", ingest.low_watermark.to_string(), "less than ingest.highWatermark");
+        }
+        if message_buffer.open_admin && dashboard.read_token.is_some() {
+            let why = "false while dashboard.readToken is set: who may not even read must not remove everything";
+            refuse("messageBuffer.openAdmin", message_buffer.open_admin.to_string(), why);
         }
         let prefix = KeyPrefix::new(redis.key_prefix.as_deref().unwrap_or_default()).unwrap_or_else(|error| {
             refuse("redis.keyPrefix", redis.key_prefix.clone().unwrap_or_default(), &error.to_string());
@@ -528,6 +547,41 @@ mod tests {
         assert_eq!((settings.telemetry.admin_address.port(), settings.dashboard.address.port()), (0, 0));
         let parts = [("REDIS_HOST", "h"), ("REDIS_PORT", "7"), ("REDIS_PASSWORD", "secret")];
         assert_eq!(Settings::load(&environment(&parts)).unwrap().redis_url.expose(), "redis://:secret@h:7");
+    }
+
+    #[test]
+    fn the_batch_of_the_message_system_before_is_the_message_buffers_and_no_other() {
+        let settings = Settings::load(&environment(&[("BATCH_SIZE", "25"), ("BATCH_TIMEOUT", "0.25")])).unwrap();
+        assert_eq!(settings.message_buffer.batch_size, 25);
+        assert_eq!(settings.message_buffer.batch_delay, Duration::from_millis(250));
+        let defaults = Settings::load(&Layers::default()).unwrap();
+        assert_eq!((settings.worker, settings.ingest), (defaults.worker, defaults.ingest));
+        let delay =
+            |text| Settings::load(&environment(&[("BATCH_TIMEOUT", text)])).map(|set| set.message_buffer.batch_delay);
+        assert_eq!(delay("30.0").unwrap(), Duration::from_secs(30));
+        assert_eq!(delay(" 2 ").unwrap(), Duration::from_secs(2));
+        assert_eq!(delay("500ms").unwrap(), Duration::from_millis(500));
+        for bad in ["-1", "0", "inf", "NaN", "two", "61"] {
+            let said = delay(bad).unwrap_err().to_string();
+            assert!(said.starts_with("messageBuffer.batchDelay (BATCH_TIMEOUT): "), "{said}");
+        }
+        let ours =
+            [("BATCH_SIZE", "25"), ("PENSTOCK_MESSAGE_BUFFER_BATCH_SIZE", "7"), ("PENSTOCK_WORKER_BATCH_SIZE", "9")];
+        let settings = Settings::load(&environment(&ours)).unwrap();
+        assert_eq!((settings.message_buffer.batch_size, settings.worker.batch_size), (7, 9));
+    }
+
+    #[test]
+    fn who_may_not_read_may_not_reset() {
+        let open = environment(&[("PENSTOCK_MESSAGE_BUFFER_OPEN_ADMIN", "true")]);
+        assert!(Settings::load(&open).unwrap().message_buffer.open_admin);
+        assert!(Settings::load(&open.clone().flag("dashboard.adminToken", "a")).is_ok());
+        let said = Settings::load(&open.flag("dashboard.readToken", "hunter2")).unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "messageBuffer.openAdmin (PENSTOCK_MESSAGE_BUFFER_OPEN_ADMIN): \"true\" is not allowed; allowed: false while \
+             dashboard.readToken is set: who may not even read must not remove everything"
+        );
     }
 
     #[test]

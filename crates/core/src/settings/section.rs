@@ -9,8 +9,8 @@ use super::{SettingError, environment_name};
 pub struct Field {
     /// `section.name` in the file and in flags.
     pub path: &'static str,
-    /// The variable of the system before, where there is one.
-    pub older_name: Option<&'static str>,
+    /// The variables of the systems before; an earlier one goes before a later one.
+    pub older_names: &'static [&'static str],
     /// The default; none where the setting may be absent.
     pub default: Option<&'static str>,
     /// The least and the greatest value.
@@ -58,7 +58,7 @@ impl Field {
         errors: &mut Vec<SettingError>,
         in_range: impl Fn(&T) -> bool,
     ) -> Option<T> {
-        let (text, origin) = match layers.find(self.path, self.older_name) {
+        let (text, origin) = match layers.find(self.path, self.older_names) {
             Some(found) => found,
             None => match self.default {
                 Some(default) => (default, Origin::Default),
@@ -78,11 +78,11 @@ impl Field {
     }
 }
 
-/// Declares a section: `field "name": Type = "default" | none[, env "OLDER"][, from "low" to "high"];`
+/// Declares a section: `field "name": Type = "default" | none[, env "OLDER" [or "ANOTHER"]…][, from "low" to "high"];`
 macro_rules! settings {
     ($(#[doc = $section_doc:literal])* pub struct $section:ident in $path:literal {
         $($(#[doc = $doc:literal])* $field:ident $name:literal: $type:ty = $default:tt
-            $(, env $env:literal)? $(, from $low:literal to $high:literal)?;)*
+            $(, env $env:literal $(or $another:literal)*)? $(, from $low:literal to $high:literal)?;)*
     }) => {
         $(#[doc = $section_doc])*
         #[derive(Clone, Debug, PartialEq)]
@@ -93,7 +93,7 @@ macro_rules! settings {
         impl $section {
             const FIELDS: &[$crate::settings::Field] = &[$($crate::settings::Field {
                 path: concat!($path, ".", $name),
-                older_name: $crate::settings::section::optional!($($env)?),
+                older_names: &[$($env $(, $another)*)?],
                 default: $crate::settings::section::default!($default),
                 range: $crate::settings::section::optional!($(($low, $high))?),
                 allowed: <$type as $crate::settings::Value>::ALLOWED,

@@ -35,7 +35,7 @@ fn catalog() -> String {
     let mut out =
         String::from("| setting | environment | default | allowed | what it is for |\n|---|---|---|---|---|\n");
     for field in Settings::catalog() {
-        let older = field.older_name.map(|name| format!("`{name}`, ")).unwrap_or_default();
+        let older: String = field.older_names.iter().map(|name| format!("`{name}`, ")).collect();
         let default = field.default.map(|default| format!("`{default}`")).unwrap_or_default();
         let _ = writeln!(
             out,
