@@ -101,7 +101,7 @@ async fn each_accepted_message_is_one_row_whoever_is_killed() {
     for worker in victims.workers {
         worker.stop().await;
     }
-    let rows: Vec<(String, i64)> = sqlx::query_as("SELECT tracking_id, count(*) FROM messages GROUP BY tracking_id")
+    let rows: Vec<(String, i64)> = sqlx::query_as("SELECT ours.tracking_id, count(*) FROM messages JOIN penstock.message_keys AS ours ON message_id = id GROUP BY ours.tracking_id")
         .fetch_all(&rig.pool)
         .await
         .unwrap();

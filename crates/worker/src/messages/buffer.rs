@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::clients::Client;
-use fred::interfaces::{ClientLike, ListInterface, LuaInterface};
+use fred::interfaces::{ClientLike, ListInterface, LuaInterface, SortedSetsInterface};
 use fred::types::config::Options;
 use fred::types::{ClusterHash, CustomCommand, FromValue, Value};
 use penstock_core::keys::Keys;
@@ -20,6 +20,9 @@ const MAX_BLOCK: Duration = Duration::from_millis(500);
 
 /// How many messages one script gives back at most.
 const GIVE_BACK: usize = 1000;
+
+/// Counts what workers hold, in the scripts that change it.
+const HOLD: &str = include_str!("hold.lua");
 
 /// The queue, and the list of one worker; clones share the connection.
 #[derive(Clone)]
@@ -64,10 +67,12 @@ impl Buffer {
         Self { client, names: Arc::clone(&self.names) }
     }
 
-    /// Takes messages until this worker has `most`, or the queue none; returns how many it has.
-    pub(super) async fn fill(&self, most: usize) -> Answer<usize> {
-        let keys = vec![self.names.keys.pending_messages(), self.taken()];
-        self.run(include_str!("fill.lua"), keys, vec![Value::Integer(most as i64)]).await
+    /// Takes messages until this worker has `most`, or the queue none; returns how many it has. `had` are those that it had before it
+    /// waited for one.
+    pub(super) async fn fill(&self, most: usize, had: Option<usize>) -> Answer<usize> {
+        let keys = vec![self.names.keys.pending_messages(), self.taken(), self.names.keys.worker_buffer_size()];
+        let had = had.map_or_else(|| "".into(), |had| Value::Integer(had as i64));
+        self.run(format!("{HOLD}{}", include_str!("fill.lua")), keys, vec![Value::Integer(most as i64), had]).await
     }
 
     /// Waits at most for `patience`, and never for long, until there is a message, and takes it; says whether it did.
@@ -110,6 +115,7 @@ impl Buffer {
             keys.avg_latency_ms(),
             keys.p95_latency_ms(),
             keys.p99_latency_ms(),
+            keys.worker_buffer_size(),
         ];
         let [mean, p95, p99] = &told.latency;
         let mut arguments: Vec<Value> = vec![
@@ -125,7 +131,7 @@ impl Buffer {
             arguments.push(Value::Bytes(row.raw.clone()));
             arguments.push(row.tracking_id.as_deref().unwrap_or_default().into());
         }
-        let script = format!("{}{}", messages::RATE_LUA, include_str!("settle.lua"));
+        let script = format!("{HOLD}{}{}", messages::RATE_LUA, include_str!("settle.lua"));
         self.run(script, touched, arguments).await
     }
 
@@ -137,8 +143,10 @@ impl Buffer {
             error.into(),
             self.names.worker.as_str().into(),
         ];
-        let script = format!("{}{}", dead_letter::LUA, include_str!("bury.lua"));
-        let buried: u64 = self.run(script, vec![self.taken(), self.names.keys.dead_letters()], arguments).await?;
+        let script = format!("{HOLD}{}{}", dead_letter::LUA, include_str!("bury.lua"));
+        let keys = &self.names.keys;
+        let touched = vec![self.taken(), keys.dead_letters(), keys.worker_buffer_size()];
+        let buried: u64 = self.run(script, touched, arguments).await?;
         Ok(buried == 1)
     }
 
@@ -166,7 +174,8 @@ impl Buffer {
     pub(super) async fn take_over(&self, worker: &str) -> Answer<u64> {
         let keys = &self.names.keys;
         let alive = keys.messages_taken_alive(worker);
-        let touched = vec![keys.pending_messages(), keys.messages_taken(worker), alive, keys.messages_workers()];
+        let taken = keys.messages_taken(worker);
+        let touched = vec![keys.pending_messages(), taken, alive, keys.messages_workers(), keys.worker_buffer_size()];
         self.give_back(touched, worker, "if dead").await
     }
 
@@ -174,7 +183,14 @@ impl Buffer {
     pub(super) async fn leave(&self) -> Answer<u64> {
         let Names { keys, worker, .. } = &*self.names;
         let alive = keys.messages_taken_alive(worker);
-        let touched = vec![keys.pending_messages(), self.taken(), alive, keys.messages_workers(), keys.current_rps()];
+        let touched = vec![
+            keys.pending_messages(),
+            self.taken(),
+            alive,
+            keys.messages_workers(),
+            keys.worker_buffer_size(),
+            keys.current_rps(),
+        ];
         self.give_back(touched, worker, "leave").await
     }
 
@@ -182,7 +198,8 @@ impl Buffer {
         let mut total = 0;
         loop {
             let arguments = vec![worker.into(), how.into(), Value::Integer(GIVE_BACK as i64)];
-            let moved: u64 = self.run(include_str!("give_back.lua"), touched.clone(), arguments).await?;
+            let script = format!("{HOLD}{}", include_str!("give_back.lua"));
+            let moved: u64 = self.run(script, touched.clone(), arguments).await?;
             total += moved;
             if moved < GIVE_BACK as u64 {
                 return Ok(total);
@@ -193,9 +210,9 @@ impl Buffer {
     /// Writes the statistics that change by themselves, and all others where there are none.
     pub(super) async fn show(&self) -> Answer<()> {
         let keys = &self.names.keys;
-        let touched = vec![
+        let workers: Vec<String> = self.client.zrange(keys.messages_workers(), 0, -1, None, false, None, false).await?;
+        let mut touched = vec![
             keys.messages_rate(),
-            self.taken(),
             keys.current_rps(),
             keys.worker_buffer_size(),
             keys.total_messages(),
@@ -206,6 +223,7 @@ impl Buffer {
             keys.p95_latency_ms(),
             keys.p99_latency_ms(),
         ];
+        touched.extend(workers.iter().map(|worker| keys.messages_taken(worker)));
         self.run(format!("{}{}", messages::RATE_LUA, include_str!("show.lua")), touched, Vec::new()).await
     }
 

@@ -1,6 +1,6 @@
 -- Removes written messages, and tells of those that still were there: whoever repeats this counts nothing twice.
 -- KEYS: what this worker took, the queued IDs, the persisted IDs, the rate, total of messages and of batches, ID, size, time and
--- IDs of the last batch, mean, 95th and 99th percentile of the latency.
+-- IDs of the last batch, mean, 95th and 99th percentile of the latency, messages held by all workers.
 -- ARGV: the channel, batch ID, time, the three latencies, how many persisted IDs are kept, then message and ID or '', and so on.
 local size, ids = 0, {}
 for at = 8, #ARGV, 2 do
@@ -36,6 +36,7 @@ if #left < #queued then
   end
 end
 count(KEYS[4], size)
+hold(KEYS[14], -size)
 local messages = redis.call('INCRBY', KEYS[5], size)
 local batches = redis.call('INCR', KEYS[6])
 local listed = #ids > 0 and cjson.encode(ids) or '[]'

@@ -1,8 +1,12 @@
 -- Writes the statistics that change by themselves, and all others where there are none.
--- KEYS: the rate, what this worker took, messages a second, messages held, then what begins: total of messages and of batches, size
--- and IDs of the last batch, mean, 95th and 99th percentile of the latency.
-redis.call('SET', KEYS[3], rate(KEYS[1]))
-redis.call('SET', KEYS[4], redis.call('LLEN', KEYS[2]))
+-- KEYS: the rate, messages a second, messages held by all workers, then what begins: total of messages and of batches, size and IDs of
+-- the last batch, mean, 95th and 99th percentile of the latency; then what each worker took.
+redis.call('SET', KEYS[2], rate(KEYS[1]))
 for at, begin in ipairs({ '0', '0', '0', '[]', '0.00', '0.00', '0.00' }) do
-  redis.call('SET', KEYS[4 + at], begin, 'NX')
+  redis.call('SET', KEYS[3 + at], begin, 'NX')
 end
+local held = 0
+for at = 11, #KEYS do
+  held = held + redis.call('LLEN', KEYS[at])
+end
+redis.call('SET', KEYS[3], held)

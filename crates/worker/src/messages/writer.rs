@@ -72,7 +72,7 @@ async fn begin(work: &Work, buffer: &Buffer) -> Option<Buffer> {
 /// Takes messages until a batch is full or its first one has waited for long enough; none where there are none.
 async fn gather(work: &Work, buffer: &Buffer, waiting: &Buffer) -> Result<Vec<Bytes>, fred::error::Error> {
     let (most, delay) = (work.settings.message_buffer.batch_size, work.settings.message_buffer.batch_delay);
-    let mut taken = buffer.fill(most).await?;
+    let mut taken = buffer.fill(most, None).await?;
     if taken == 0 && !waiting.wait(Duration::MAX).await? {
         return Ok(Vec::new());
     }
@@ -83,7 +83,7 @@ async fn gather(work: &Work, buffer: &Buffer, waiting: &Buffer) -> Result<Vec<By
             break;
         }
         if taken == 0 || waiting.wait(left).await? {
-            taken = buffer.fill(most).await?;
+            taken = buffer.fill(most, Some(taken)).await?;
         }
     }
     buffer.oldest(most).await

@@ -62,7 +62,7 @@ impl Bench {
 
     /// Checks that the rows are exactly those messages, and the total as well.
     async fn assert_written(&self, numbers: std::ops::Range<usize>) {
-        let rows = sqlx::query("SELECT user_id, content, tracking_id, channel_id FROM messages")
+        let rows = sqlx::query("SELECT user_id, content, ours.tracking_id, channel_id FROM messages JOIN penstock.message_keys AS ours ON message_id = id")
             .fetch_all(&self.pool)
             .await
             .unwrap();
@@ -91,7 +91,7 @@ async fn queued_messages_become_rows_and_all_is_told() {
     bench.assert_written(0..120).await;
     let created = bench.texts("SELECT DISTINCT created_at::text FROM messages").await;
     assert_eq!(created, ["2026-07-04 14:38:08.999"]);
-    let order = bench.texts("SELECT tracking_id FROM messages ORDER BY id").await;
+    let order = bench.texts("SELECT tracking_id FROM penstock.message_keys ORDER BY message_id").await;
     assert!(order.is_sorted(), "what was queued first has the first id");
 
     let mut sizes = Vec::new();
@@ -243,6 +243,28 @@ async fn a_worker_told_to_stop_writes_what_it_has_gathered() {
     worker.stop().await.unwrap();
     bench.assert_written(0..3).await;
     assert_eq!(bench.length("pending_messages:taken:w-0").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_all_workers_hold_is_told_with_each_change() {
+    let bench = Bench::new().await;
+    // The interval of the statistics tells nothing here.
+    let slow = [ENABLED, ("messageBuffer.batchDelay", "1m"), ("messageBuffer.statsInterval", "1m")];
+    let first = bench.start("w-0", &slow);
+    eventually!(bench.text("total_messages").await == "0");
+    bench.queue((0..7).map(message)).await;
+    eventually!(bench.text("worker_buffer_size").await == "7");
+    let () = bench.client.lpush("pending_messages:taken:dead", (7..10).map(message).collect::<Vec<_>>()).await.unwrap();
+    bench.command("ZADD pending_messages:workers 5 dead").await;
+    bench.command("SET pending_messages:taken:dead:alive 1").await;
+    let second = bench.start("w-1", &slow);
+    eventually!(bench.text("worker_buffer_size").await == "10", "of all of them");
+    bench.queue((10..12).map(message).chain(["torn".to_owned()])).await;
+    eventually!(bench.text("worker_buffer_size").await == "13" && bench.length("pending_messages").await == 0);
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
+    eventually!(bench.text("worker_buffer_size").await == "3", "those of a worker that lives");
+    assert_eq!((bench.persisted().await, bench.dead_letters().await.len()), (9, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

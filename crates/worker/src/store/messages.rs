@@ -1,18 +1,36 @@
-//! Rows of the message buffer.
+//! Rows of the message buffer: in `messages` as the AppView has it, and of each its key in a table of our own.
+
+use sqlx::postgres::PgDatabaseError;
 
 use super::error::Fault;
 use super::{ATTEMPTS, ApplyError, Store};
 use crate::messages::Row;
 
-// Looking first spares the sequence: what is written once more would take a number each time.
+/// Whoever comes second to a key waits for the first one, fails, and sees its rows on the next attempt. So a number is used up only where
+/// two really meet: looking first spares the sequence.
+///
+/// `RETURNING` tells nothing of the source's columns. Rows take their numbers in the order of their source, so the n-th least is that of
+/// the n-th message. Keys are inserted in an order of their own, so that two batches with the same ones never wait for each other.
 const INSERT: &str = "\
-INSERT INTO messages (user_id, channel_id, content, created_at, tracking_id, dedupe_key)
-SELECT m.user_id, m.channel_id, m.content, m.created_at, m.tracking_id, m.dedupe_key
-  FROM unnest($1::int[], $2::int[], $3::text[], $4::timestamp[], $5::text[], $6::text[])
-    WITH ORDINALITY AS m (user_id, channel_id, content, created_at, tracking_id, dedupe_key, place)
- WHERE NOT EXISTS (SELECT FROM messages AS stands WHERE stands.dedupe_key = m.dedupe_key)
- ORDER BY m.place
-ON CONFLICT (dedupe_key) DO NOTHING";
+WITH queued AS (
+  SELECT m.*, row_number() OVER (PARTITION BY m.dedupe_key ORDER BY m.place) AS nth
+    FROM unnest($1::int[], $2::int[], $3::text[], $4::timestamp[], $5::text[], $6::text[])
+      WITH ORDINALITY AS m (user_id, channel_id, content, created_at, tracking_id, dedupe_key, place)
+), fresh AS MATERIALIZED (
+  SELECT queued.* FROM queued
+   WHERE nth = 1 AND NOT EXISTS (SELECT FROM penstock.message_keys AS stands WHERE stands.dedupe_key = queued.dedupe_key)
+), written AS (
+  INSERT INTO messages (user_id, channel_id, content, created_at)
+  SELECT user_id, channel_id, content, created_at FROM fresh ORDER BY place
+  RETURNING id
+)
+INSERT INTO penstock.message_keys (dedupe_key, tracking_id, message_id)
+SELECT new.* FROM unnest(
+    (SELECT array_agg(dedupe_key ORDER BY place) FROM fresh),
+    (SELECT array_agg(tracking_id ORDER BY place) FROM fresh),
+    (SELECT array_agg(id::bigint ORDER BY id) FROM written)
+  ) AS new (dedupe_key, tracking_id, message_id)
+ ORDER BY new.dedupe_key COLLATE \"C\"";
 
 // === impl Store ===
 
@@ -26,6 +44,8 @@ impl Store {
         loop {
             match self.try_insert_messages(rows).await {
                 Err(fault) if fault.is_race() && attempt < ATTEMPTS => attempt += 1,
+                // Others are that busy with the same messages: nothing is wrong with these.
+                Err(fault) if is_of_our_keys(&fault) => return Err(Fault::Moved.into()),
                 inserted => return Ok(inserted?),
             }
         }
@@ -42,5 +62,115 @@ impl Store {
             .bind(rows.iter().map(|row| row.key.as_str()).collect::<Vec<_>>());
         let inserted = self.in_time(query.execute(&mut *conn)).await;
         Ok(conn.answered(inserted)?.rows_affected())
+    }
+}
+
+/// Tells whether it was one of our keys that stood already.
+fn is_of_our_keys(fault: &Fault) -> bool {
+    let Fault::Sql(error) = fault else { return false };
+    let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    fault.is_race() && error.is_some_and(|error| error.schema() == Some("penstock"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bytes::Bytes;
+    use jiff::Timestamp;
+    use penstock_local::testing::fresh_database;
+    use rand::seq::SliceRandom;
+
+    use super::super::StoreSettings;
+    use super::*;
+
+    async fn store() -> Store {
+        let url = fresh_database().await.unwrap();
+        crate::migrate(&url).await.unwrap();
+        Store::connect(&StoreSettings::new(&url)).await.unwrap()
+    }
+
+    fn row(number: i32) -> Row {
+        Row {
+            raw: Bytes::new(),
+            key: format!("{:08x}", number.wrapping_mul(-1_640_531_535)),
+            tracking_id: (number % 7 != 0).then(|| format!("t{number}")),
+            user_id: number,
+            channel_id: 1,
+            content: format!("message {number}"),
+            created_at: Timestamp::UNIX_EPOCH.into(),
+        }
+    }
+
+    /// Number, id and tracking ID of each message that has a key, in the order of their ids.
+    async fn written(store: &Store) -> Vec<(i32, i64, Option<String>)> {
+        let rows = "SELECT m.user_id, m.id, k.tracking_id FROM messages AS m JOIN penstock.message_keys AS k ON k.message_id = m.id ORDER BY m.id";
+        sqlx::query_as(rows).fetch_all(store.pool()).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn rows_have_ids_in_their_order_and_each_key_is_that_of_its_row() {
+        let store = store().await;
+        let numbers: Vec<i32> = (1..=500).rev().collect();
+        let rows: Vec<Row> = numbers.iter().map(|number| row(*number)).collect();
+        assert_eq!(store.insert_messages(&rows[..200]).await.unwrap(), 200);
+        sqlx::raw_sql(
+            "INSERT INTO messages (user_id, channel_id, content, created_at) VALUES (-1, 1, 'of somebody else', now())",
+        )
+        .execute(store.pool())
+        .await
+        .unwrap();
+        // What stands already, what comes twice in one batch, and what is new.
+        let again: Vec<Row> = rows[100..].iter().chain(&rows[250..300]).cloned().collect();
+        assert_eq!(store.insert_messages(&again).await.unwrap(), 300);
+        assert_eq!(store.insert_messages(&again).await.unwrap(), 0);
+        assert_eq!(store.insert_messages(&[]).await.unwrap(), 0);
+        let written = written(&store).await;
+        let at = |place: usize| (1 + place + usize::from(place >= 200)) as i64;
+        let expected: Vec<_> =
+            rows.iter().enumerate().map(|(place, row)| (row.user_id, at(place), row.tracking_id.clone())).collect();
+        assert_eq!(written, expected, "and no number was used up");
+        let columns: Vec<String> = sqlx::query_scalar(
+            "SELECT column_name::text FROM information_schema.columns WHERE table_schema = 'penstock' AND table_name = 'message_keys' ORDER BY 1",
+        )
+        .fetch_all(store.pool())
+        .await
+        .unwrap();
+        assert_eq!(columns, ["dedupe_key", "message_id", "tracking_id"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn writers_of_the_same_messages_write_each_once() {
+        let store = store().await;
+        let writers = (0..8).map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let mut inserted = 0;
+                for batch in 0..20 {
+                    let mut rows: Vec<Row> = (batch * 10..batch * 10 + 40).map(row).collect();
+                    rows.shuffle(&mut rand::rng());
+                    inserted += loop {
+                        match store.insert_messages(&rows).await {
+                            Ok(inserted) => break inserted,
+                            Err(ApplyError::Retry { .. }) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    };
+                }
+                inserted
+            })
+        });
+        let mut inserted = 0;
+        for writer in writers.collect::<Vec<_>>() {
+            inserted += writer.await.unwrap();
+        }
+        let written = written(&store).await;
+        assert_eq!((inserted, written.len()), (230, 230));
+        assert_eq!(written.iter().map(|(number, ..)| *number).collect::<BTreeSet<_>>(), (0..230).collect());
+        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(store.pool()).await.unwrap();
+        assert_eq!(rows, 230, "nothing without a key");
+        for (number, _, tracking_id) in written {
+            assert_eq!(tracking_id, row(number).tracking_id);
+        }
     }
 }
