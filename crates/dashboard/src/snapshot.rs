@@ -1,6 +1,7 @@
 //! A reading in the shapes that clients read, serialised once for all of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fred::clients::Client;
@@ -57,9 +58,10 @@ pub(crate) struct Metrics<'r> {
     last_update: String,
 }
 
+/// How many rows there are.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Stats {
+pub(crate) struct Stats {
     total_users: u64,
     total_posts: u64,
     total_likes: u64,
@@ -86,7 +88,12 @@ struct FirehoseStatus<'r> {
     /// Empty while nobody ingests: only ingest knows which relay it reads.
     url: &'r str,
     current_cursor: Option<&'r str>,
+    /// Entries that workers have read and not acknowledged.
     queue_depth: u64,
+    /// The same.
+    active_processing: u64,
+    /// How long ingest waits at first before it connects again, in ms.
+    reconnect_delay: u64,
     stream_length: u64,
     dead_letter_length: u64,
 }
@@ -115,30 +122,46 @@ impl Snapshot {
         reading: Reading,
         system: &SystemHealth,
         requests: u64,
+        reconnect_delay: Duration,
         now: Timestamp,
     ) -> Result<Self, serde_json::Error> {
-        let metrics = Bytes::from(serde_json::to_vec(&metrics(&reading, system, requests, now))?);
+        let metrics = metrics(&reading, system, requests, reconnect_delay, now);
+        let metrics = Bytes::from(serde_json::to_vec(&metrics)?);
         let ingest = Bytes::from(serde_json::to_vec(&ingest(&reading, now))?);
         Ok(Self { reading, memory: system.memory, metrics, ingest })
     }
 }
 
-fn metrics<'r>(reading: &'r Reading, system: &'r SystemHealth, requests: u64, now: Timestamp) -> Metrics<'r> {
-    let [users, posts, likes, reposts, follows, blocks, ..] = reading.rows;
+// === impl Stats ===
+
+impl Stats {
+    pub(crate) fn of(reading: &Reading) -> Self {
+        let [total_users, total_posts, total_likes, total_reposts, total_follows, total_blocks, ..] = reading.rows;
+        Self { total_users, total_posts, total_likes, total_reposts, total_follows, total_blocks }
+    }
+
+    fn sum(&self) -> u64 {
+        let Self { total_users, total_posts, total_likes, total_reposts, total_follows, total_blocks } = *self;
+        let all = [total_users, total_posts, total_likes, total_reposts, total_follows, total_blocks];
+        all.into_iter().fold(0, u64::saturating_add)
+    }
+}
+
+fn metrics<'r>(
+    reading: &'r Reading,
+    system: &'r SystemHealth,
+    requests: u64,
+    reconnect_delay: Duration,
+    now: Timestamp,
+) -> Metrics<'r> {
+    let stats = Stats::of(reading);
     let connected = reading.connected();
     let status = reading.status.as_ref();
     Metrics {
         events_processed: reading.total,
-        db_records: [users, posts, likes, reposts, follows, blocks].into_iter().fold(0, u64::saturating_add),
+        db_records: stats.sum(),
         api_requests_per_minute: requests,
-        stats: Stats {
-            total_users: users,
-            total_posts: posts,
-            total_likes: likes,
-            total_reposts: reposts,
-            total_follows: follows,
-            total_blocks: blocks,
-        },
+        stats,
         event_counts: EventCounts { commit: reading.commits, identity: reading.identities, account: reading.accounts },
         system_health: system,
         firehose_status: FirehoseStatus {
@@ -147,6 +170,8 @@ fn metrics<'r>(reading: &'r Reading, system: &'r SystemHealth, requests: u64, no
             url: status.map_or("", |status| &status.url),
             current_cursor: status.and_then(|status| status.current_cursor.as_deref()).or(reading.cursor.as_deref()),
             queue_depth: reading.pending,
+            active_processing: reading.pending,
+            reconnect_delay: u64::try_from(reconnect_delay.as_millis()).unwrap_or(u64::MAX),
             stream_length: reading.stream_length,
             dead_letter_length: reading.dead_letters,
         },
@@ -188,7 +213,7 @@ mod tests {
     fn shapes(reading: Reading) -> (Value, Value) {
         let system = SystemHealth { cpu: 1, memory: 2, disk: 3, network: "↓ 0 B/s ↑ 0 B/s".into() };
         let now = time::parse("2026-07-04T14:38:08.5Z").unwrap();
-        let snapshot = Snapshot::new(reading, &system, 7, now).unwrap();
+        let snapshot = Snapshot::new(reading, &system, 7, Duration::from_millis(1500), now).unwrap();
         (serde_json::from_slice(&snapshot.metrics).unwrap(), serde_json::from_slice(&snapshot.ingest).unwrap())
     }
 
@@ -202,7 +227,7 @@ mod tests {
             "systemHealth": {"cpu": 1, "memory": 2, "disk": 3, "network": "↓ 0 B/s ↑ 0 B/s"},
             "firehoseStatus": {
                 "connected": false, "isConnected": false, "url": "", "currentCursor": null,
-                "queueDepth": 0, "streamLength": 0, "deadLetterLength": 0,
+                "queueDepth": 0, "activeProcessing": 0, "reconnectDelay": 1500, "streamLength": 0, "deadLetterLength": 0,
             },
             "errorRate": 0.0, "lastUpdate": "2026-07-04T14:38:08.500Z",
         });
@@ -235,7 +260,7 @@ mod tests {
         assert_eq!(metrics["eventCounts"], json!({"#commit": 5, "#identity": 2, "#account": 1}));
         let status = json!({
             "connected": true, "isConnected": true, "url": "wss://relay.test", "currentCursor": "42",
-            "queueDepth": 9, "streamLength": 10, "deadLetterLength": 11,
+            "queueDepth": 9, "activeProcessing": 9, "reconnectDelay": 1500, "streamLength": 10, "deadLetterLength": 11,
         });
         assert_eq!(metrics["firehoseStatus"], status);
         assert_eq!((&ingest["lagSeconds"], &ingest["paused"]), (&json!(2.5), &json!(true)));

@@ -112,7 +112,10 @@ async fn look(app: &App, client: &fred::clients::Client, system: &mut System, he
         let read = reading::read(client, &app.settings.keys, app.settings.redis.command_timeout).await;
         let now = Instant::now();
         let requests = app.requests.last_minute(now);
-        let snapshot = read.map(|reading| Snapshot::new(reading, &system.look(now), requests, Timestamp::now()));
+        let snapshot = read.map(|reading| {
+            let reconnect_delay = app.settings.relay.backoff_min;
+            Snapshot::new(reading, &system.look(now), requests, reconnect_delay, Timestamp::now())
+        });
         match snapshot {
             Ok(Ok(snapshot)) => {
                 failing_since = None;

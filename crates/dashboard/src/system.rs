@@ -54,7 +54,7 @@ impl System {
         let network = traffic().map(|traffic| (now, traffic));
         let health = SystemHealth {
             cpu: self.cpu.zip(cpu).map_or(0, |(before, after)| after.busy_since(before)),
-            memory: memory().unwrap_or(0),
+            memory: memory(),
             disk: disk().unwrap_or(0),
             network: self.network.zip(network).map(|(before, after)| rates(before, after)).unwrap_or_default(),
         };
@@ -85,12 +85,14 @@ fn parse_cpu(stat: &str) -> Option<CpuTime> {
     Some(CpuTime { busy: total.saturating_sub(idle), total })
 }
 
-fn memory() -> Option<u8> {
+/// Share of memory in use, 0 to 100.
+pub(crate) fn memory() -> u8 {
     let file = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok();
     let limited = file("memory.max").zip(file("memory.current")).zip(file("memory.stat"));
     limited
         .and_then(|((max, current), stat)| container_memory(&max, &current, &stat))
         .or_else(|| machine_memory(&fs::read_to_string("/proc/meminfo").ok()?))
+        .unwrap_or(0)
 }
 
 /// Counts as Kubernetes does: what the kernel can drop at once (`inactive_file`) is not in use. `None` without a limit.

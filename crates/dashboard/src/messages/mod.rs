@@ -4,6 +4,7 @@
 //! once. Nothing is read while nobody watches.
 
 mod draft;
+mod integer;
 mod queue;
 mod rows;
 mod sockets;
@@ -15,12 +16,12 @@ use std::time::Duration;
 use penstock_core::settings::Settings;
 use tokio::sync::watch;
 
-pub(crate) use draft::{Draft, Faults, count, limit};
+pub(crate) use draft::{Draft, Faults, Sent, count, limit};
 pub(crate) use queue::{NotQueued, Queue};
 pub(crate) use rows::{Row, Rows};
 pub(crate) use sockets::Sockets;
 pub(crate) use source::{pass_batches, watch_stats};
-pub(crate) use stats::{LastBatch, Stats, StatsFrame};
+pub(crate) use stats::{LastBatch, Stats, StatsFrame, progress};
 
 use crate::events::Events;
 

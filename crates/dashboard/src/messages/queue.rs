@@ -1,8 +1,10 @@
 //! The message buffer in Redis: each script is one transaction.
 
+use std::time::Duration;
+
 use fred::clients::{Client, WithOptions};
 use fred::error::Error;
-use fred::interfaces::{ClientLike, LuaInterface, SortedSetsInterface};
+use fred::interfaces::{ClientLike, ListInterface, LuaInterface, SortedSetsInterface};
 use fred::types::{FromValue, Value};
 use jiff::Timestamp;
 use penstock_core::messages::{self, Message};
@@ -38,7 +40,12 @@ pub(crate) enum NotQueued {
 
 impl<'a> Queue<'a> {
     pub(crate) fn new(client: &Client, settings: &'a Settings) -> Self {
-        Self { client: client.with_options(&reading::options(settings.redis.command_timeout)), settings }
+        Self::within(client, settings, settings.redis.command_timeout)
+    }
+
+    /// The same for who waits no longer than that.
+    pub(crate) fn within(client: &Client, settings: &'a Settings, patience: Duration) -> Self {
+        Self { client: client.with_options(&reading::options(patience)), settings }
     }
 
     /// Queues messages, all or none; returns their tracking IDs, and how many messages wait.
@@ -67,7 +74,8 @@ impl<'a> Queue<'a> {
     /// Reads the statistics, and as many IDs of queued messages, newest first.
     pub(crate) async fn stats(&self, ids: usize) -> Result<(Stats, Vec<String>), Error> {
         let keys = &self.settings.keys;
-        let touched = vec![
+        let workers = self.workers().await?;
+        let mut touched = vec![
             keys.pending_messages(),
             keys.messages_rate(),
             keys.total_messages(),
@@ -78,6 +86,7 @@ impl<'a> Queue<'a> {
             keys.last_batch_size(),
             keys.last_batch_time(),
         ];
+        touched.extend(workers.iter().map(|worker| keys.messages_taken(worker)));
         let script = format!("{}{}", messages::RATE_LUA, include_str!("stats.lua"));
         let found: Vec<Value> = self.run(script, touched, vec![(ids as i64).into()]).await?;
         let mut found = found.into_iter();
@@ -88,17 +97,23 @@ impl<'a> Queue<'a> {
         let rate = text().parse().unwrap_or_default();
         let (messages, batches, held) = (number(text()), number(text()), number(text()));
         let (id, size, completed_at) = (text(), number(text()), text());
-        let last_batch = (!id.is_empty()).then_some(LastBatch { batch_id: id, size, completed_at });
+        let some = |text: String| (!text.is_empty()).then_some(text);
+        let last_batch = LastBatch { batch_id: some(id), size, completed_at: some(completed_at) };
         let threshold = self.settings.message_buffer.batch_size as u64;
         let stats = Stats { waiting, held, rate, messages, batches, threshold, last_batch };
         let ids = found.next().map(Value::into_array).unwrap_or_default();
         Ok((stats, ids.into_iter().filter_map(Value::into_string).collect()))
     }
 
+    /// Says how many messages wait.
+    pub(crate) async fn waiting(&self) -> Result<u64, Error> {
+        self.client.llen(self.settings.keys.pending_messages()).await
+    }
+
     /// Empties the buffer; returns how many messages waited.
     pub(crate) async fn reset(&self) -> Result<u64, Error> {
         let keys = &self.settings.keys;
-        let workers: Vec<String> = self.client.zrange(keys.messages_workers(), 0, -1, None, false, None, false).await?;
+        let workers = self.workers().await?;
         let mut touched = vec![keys.total_messages(), keys.total_batches(), keys.pending_messages()];
         touched.extend(workers.iter().map(|worker| keys.messages_taken(worker)));
         touched.extend([
@@ -116,6 +131,11 @@ impl<'a> Queue<'a> {
             keys.p99_latency_ms(),
         ]);
         self.run(include_str!("reset.lua"), touched, vec![(1 + workers.len() as i64).into()]).await
+    }
+
+    /// Lists the workers whose messages may lie in a list of their own.
+    async fn workers(&self) -> Result<Vec<String>, Error> {
+        self.client.zrange(self.settings.keys.messages_workers(), 0, -1, None, false, None, false).await
     }
 
     async fn run<R: FromValue>(

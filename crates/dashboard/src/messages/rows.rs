@@ -16,7 +16,7 @@ const CONNECTIONS: u32 = 4;
 /// How long a list may take, and a connection for anything.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long an answer may take to remove all rows.
+/// How long an answer may take to remove rows.
 const CLEARING: Duration = Duration::from_secs(25);
 
 /// The table of messages.
@@ -42,6 +42,11 @@ SELECT id::bigint AS id, user_id, channel_id, content, to_char(created_at, 'YYYY
        to_char(inserted_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS inserted_at
   FROM messages ORDER BY messages.id DESC LIMIT $1"#;
 
+/// The rows that came through the message buffer, and their keys with them; others wrote the rest.
+const CLEAR: &str = "\
+WITH ours AS (DELETE FROM penstock.message_keys RETURNING message_id)
+DELETE FROM messages USING ours WHERE messages.id = ours.message_id";
+
 // === impl Rows ===
 
 impl Rows {
@@ -56,9 +61,9 @@ impl Rows {
         in_time(PATIENCE, sqlx::query_as(LATEST).bind(most).fetch_all(&self.0)).await
     }
 
-    /// Removes all messages; returns how many.
+    /// Removes the messages that came through the buffer; returns how many.
     pub(crate) async fn clear(&self) -> sqlx::Result<u64> {
-        Ok(in_time(CLEARING, sqlx::query("DELETE FROM messages").execute(&self.0)).await?.rows_affected())
+        Ok(in_time(CLEARING, sqlx::query(CLEAR).execute(&self.0)).await?.rows_affected())
     }
 }
 

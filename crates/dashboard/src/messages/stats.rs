@@ -18,16 +18,16 @@ pub(crate) struct Stats {
     pub(crate) batches: u64,
     /// Messages of a full batch.
     pub(crate) threshold: u64,
-    pub(crate) last_batch: Option<LastBatch>,
+    pub(crate) last_batch: LastBatch,
 }
 
-/// The batch that was written last.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+/// The batch that was written last; of none and of size 0 before the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct LastBatch {
-    pub(crate) batch_id: String,
+    pub(crate) batch_id: Option<String>,
     pub(crate) size: u64,
     /// RFC 3339.
-    pub(crate) completed_at: String,
+    pub(crate) completed_at: Option<String>,
 }
 
 /// What a worker tells of a batch.
@@ -51,8 +51,9 @@ pub(crate) struct StatsFrame {
     /// Messages written a second, over the last 10 s.
     current_rps: f64,
     messages_per_second: f64,
-    /// Messages that no worker has taken.
+    /// Messages that are not written: what waits and what workers hold.
     queue_depth: u64,
+    /// Messages that no worker has taken.
     queue_length: u64,
     avg_batch_size: f64,
     /// Messages of a full batch.
@@ -82,24 +83,30 @@ struct BatchOfFrame {
 // === impl Stats ===
 
 impl Stats {
-    /// Messages towards the next full batch, and full batches that wait: in the queue, or gathered by a worker.
-    pub(crate) fn progress(&self) -> (u64, u64) {
-        let (threshold, waiting) = (self.threshold.max(1), self.waiting + self.held);
-        (waiting % threshold, waiting / threshold)
+    /// Messages that are not written: what waits and what workers hold.
+    fn depth(&self) -> u64 {
+        self.waiting + self.held
     }
 
     /// Notes what a batch changed.
     pub(super) fn persisted(&mut self, batch: &Persisted) {
         self.messages = batch.total_messages;
         self.batches = batch.total_batches;
+        self.held = self.held.saturating_sub(batch.batch_size);
     }
+}
+
+/// Of so many messages, those towards the next full batch, and the full batches.
+pub(crate) fn progress(messages: u64, threshold: u64) -> (u64, u64) {
+    let threshold = threshold.max(1);
+    (messages % threshold, messages / threshold)
 }
 
 // === impl StatsFrame ===
 
 impl StatsFrame {
     pub(super) fn new(stats: &Stats, batch: Option<Persisted>, now: Timestamp) -> Self {
-        let (batch_progress, batches_ready) = stats.progress();
+        let (batch_progress, batches_ready) = progress(stats.depth(), stats.threshold);
         let hundredths = |number: f64| (number * 100.0).round() / 100.0;
         let share = |part: u64, whole: u64| hundredths(part as f64 / whole.max(1) as f64);
         Self {
@@ -108,7 +115,7 @@ impl StatsFrame {
             total_batches: stats.batches,
             current_rps: stats.rate,
             messages_per_second: stats.rate,
-            queue_depth: stats.waiting,
+            queue_depth: stats.depth(),
             queue_length: stats.waiting,
             avg_batch_size: share(stats.messages, stats.batches),
             batch_threshold: stats.threshold,
@@ -133,18 +140,26 @@ mod tests {
     #[test]
     fn every_frame_carries_all_statistics() {
         let now = time::parse("2026-07-04T14:38:08Z").unwrap();
-        let mut stats =
-            Stats { waiting: 120, held: 7, rate: 12.5, messages: 100, batches: 3, threshold: 50, last_batch: None };
+        let mut stats = Stats {
+            waiting: 120,
+            held: 7,
+            rate: 12.5,
+            messages: 100,
+            batches: 3,
+            threshold: 50,
+            last_batch: LastBatch::default(),
+        };
         let frame = |stats: &Stats, batch| serde_json::to_string(&StatsFrame::new(stats, batch, now)).unwrap();
         assert_eq!(
             frame(&stats, None),
-            r#"{"type":"stats_update","total_messages":100,"total_batches":3,"current_rps":12.5,"messages_per_second":12.5,"queue_depth":120,"queue_length":120,"avg_batch_size":33.33,"batch_threshold":50,"batch_progress":27,"batch_progress_percent":54.0,"batches_ready":2,"timestamp":"2026-07-04T14:38:08.000Z"}"#
+            r#"{"type":"stats_update","total_messages":100,"total_batches":3,"current_rps":12.5,"messages_per_second":12.5,"queue_depth":127,"queue_length":120,"avg_batch_size":33.33,"batch_threshold":50,"batch_progress":27,"batch_progress_percent":54.0,"batches_ready":2,"timestamp":"2026-07-04T14:38:08.000Z"}"#
         );
-        let told = r#"{"type":"persisted","batch_id":"b","batch_size":1,"ids":["i"],"total_batches":4,"total_messages":101,"timestamp":"t"}"#;
+        let told = r#"{"type":"persisted","batch_id":"b","batch_size":3,"ids":["i"],"total_batches":4,"total_messages":101,"timestamp":"t"}"#;
         let batch: Persisted = serde_json::from_str(told).unwrap();
         stats.persisted(&batch);
         let frame = frame(&stats, Some(batch));
         assert!(frame.starts_with(r#"{"type":"batch_persisted","total_messages":101,"total_batches":4,"#), "{frame}");
-        assert!(frame.ends_with(r#""ids":["i"],"batch_id":"b","batch_size":1,"worker_timestamp":"t"}"#), "{frame}");
+        assert!(frame.contains(r#""queue_depth":124,"queue_length":120,"#), "{frame}");
+        assert!(frame.ends_with(r#""ids":["i"],"batch_id":"b","batch_size":3,"worker_timestamp":"t"}"#), "{frame}");
     }
 }

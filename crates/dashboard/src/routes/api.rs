@@ -32,6 +32,8 @@ pub(super) enum Access {
     Read,
     /// Whoever may administrate.
     Admin,
+    /// The same; or whoever may read, where `messageBuffer.openAdmin` is set.
+    AdminUnlessOpen,
 }
 
 /// The routes and their description.
@@ -128,7 +130,7 @@ impl Api {
             Access::Open => json!([]),
             // The empty one: open where no read token is set.
             Access::Read => json!([{}, {"bearer": []}, {"session": []}]),
-            Access::Admin => json!([{"bearer": []}, {"session": []}]),
+            Access::Admin | Access::AdminUnlessOpen => json!([{"bearer": []}, {"session": []}]),
         };
         let told = json!({
             "parameters": parameters,
@@ -142,12 +144,16 @@ impl Api {
 
     /// Lays out the routes, each behind what goes for it.
     pub(super) fn router(&mut self, app: &Arc<App>) -> Router<Arc<App>> {
+        let open = app.settings.message_buffer.open_admin;
         self.routes.drain(..).fold(Router::new(), |router, Registered { path, access, live, method }| {
             let method = if live { method } else { method.layer(from_fn(limits::in_time)) };
             let method = match access {
                 Access::Open => method,
+                Access::AdminUnlessOpen if open => method.layer(from_fn_with_state(Arc::clone(app), auth::guard)),
                 Access::Read => method.layer(from_fn_with_state(Arc::clone(app), auth::guard)),
-                Access::Admin => method.layer(from_fn_with_state(Arc::clone(app), auth::admin)),
+                Access::Admin | Access::AdminUnlessOpen => {
+                    method.layer(from_fn_with_state(Arc::clone(app), auth::admin))
+                }
             };
             router.route(path, method)
         })

@@ -15,6 +15,7 @@ use super::api::{Access, Api};
 use super::problem::Problem;
 use crate::App;
 use crate::reading;
+use crate::snapshot::Stats;
 
 const NO_INGEST: Problem =
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no ingest has shown itself for 10 s: there is nobody to ask");
@@ -26,11 +27,21 @@ struct Done {
     success: bool,
 }
 
+/// The figures are new.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Refreshed {
+    /// Always true: a refusal is a problem.
+    success: bool,
+    /// The same for a person.
+    message: &'static str,
+    stats: Stats,
+}
+
 /// Registers the routes.
 pub(super) fn register(api: &mut Api) {
     api.post("/api/metrics/refresh", Access::Admin, refresh)
         .says("Looks at Redis now; when it answers, the new figures are out.")
-        .answers::<Done>("the figures are new")
+        .answers::<Refreshed>("the figures are new")
         .tells(503, "Redis is away");
     api.post("/api/firehose/reconnect", Access::Admin, reconnect)
         .says("Has ingest open a new connection to the relay; it goes on from its cursor, so nothing is lost.")
@@ -44,10 +55,9 @@ async fn refresh(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     // Whether or not it changes anything, each look is a change.
     let looked = timeout(app.settings.redis.command_timeout, looks.changed()).await;
     app.activity.forget().await;
-    if looked.is_err() || app.client_and_snapshot().is_none() {
-        return Err(Problem::REDIS_AWAY);
-    }
-    super::answer(&Done { success: true })
+    let (_, snapshot) = app.client_and_snapshot().filter(|_| looked.is_ok()).ok_or(Problem::REDIS_AWAY)?;
+    let stats = Stats::of(&snapshot.reading);
+    super::answer(&Refreshed { success: true, message: "the figures are new", stats })
 }
 
 async fn reconnect(State(app): State<Arc<App>>) -> Result<Response, Problem> {

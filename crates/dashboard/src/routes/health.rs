@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use fred::interfaces::ClientLike;
 use jiff::Timestamp;
+use penstock_core::live::Status;
 use penstock_core::time;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,83 +18,146 @@ use super::api::{Access, Api};
 use super::problem::Problem;
 use crate::App;
 use crate::database::Database;
+use crate::messages::{Queue, progress};
 use crate::snapshot::Snapshot;
+use crate::system;
 
 /// From which use of memory on the pipeline is not ready, in percent: the next batch may be the one that is killed.
 const MEMORY_FULL: u8 = 95;
 
+/// How long Redis may take to say how many messages wait: whoever asks for health wants to know now.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Health")]
 pub(super) struct HealthAnswer {
+    /// `healthy` or `unhealthy`.
     status: &'static str,
     timestamp: String,
+    /// `connected` or `disconnected`.
     redis: &'static str,
     /// Messages accepted and not yet taken; 0 while Redis is away.
     queue_length: u64,
+    /// Messages of a full batch.
+    batch_threshold: u64,
+    /// Waiting messages beyond the last full batch.
+    batch_progress: u64,
+    /// Full batches that wait.
+    batches_pending: u64,
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Ready")]
 pub(super) struct ReadyAnswer {
+    /// `ready` or `not ready`.
     status: &'static str,
     timestamp: String,
     checks: Checks,
-    /// What is wrong, by check.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    details: BTreeMap<&'static str, &'static str>,
+    /// Present where the status is `not ready`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 struct Checks {
-    firehose: bool,
-    database: bool,
-    memory: bool,
+    /// `connected` or `disconnected`.
+    firehose: &'static str,
+    /// `healthy` or `unhealthy`; `healthy` too where none is used.
+    database: &'static str,
+    /// `ok` or `critical`.
+    memory: &'static str,
 }
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Details {
+    firehose: Firehose,
+    memory: Memory,
+    /// What is wrong, by check, for a person.
+    reasons: Reasons,
+}
+
+/// What ingest said last.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Firehose {
+    connected: bool,
+    /// `unknown` while nobody ingests.
+    url: String,
+    current_cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Memory {
+    percent_used: u8,
+}
+
+type Reasons = BTreeMap<&'static str, &'static str>;
 
 /// Registers the routes.
 pub(super) fn register(api: &mut Api) {
     api.get("/health", Access::Open, health)
-        .says("Says that the process answers, and whether it sees Redis.")
-        .answers::<HealthAnswer>("it answers");
+        .says("Says whether Redis answers, and how many messages wait there.")
+        .answers::<HealthAnswer>("it does")
+        .answers_with::<HealthAnswer>(503, "it does not");
     api.get("/ready", Access::Open, ready)
         .says("Says whether the pipeline is fit: events flow and can be kept.")
         .answers::<ReadyAnswer>("it is")
         .answers_with::<ReadyAnswer>(503, "it is not, and why");
 }
 
-/// `GET /health`: 200 as long as the process answers.
+/// `GET /health`: 200 where Redis answers at once, else 503.
 async fn health(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let seen = app.client_and_snapshot();
+    let waiting = waiting(&app).await;
+    let seen = waiting.is_some();
+    let queue_length = waiting.unwrap_or_default();
+    let batch_threshold = app.settings.message_buffer.batch_size as u64;
+    let (batch_progress, batches_pending) = progress(queue_length, batch_threshold);
     let answer = HealthAnswer {
-        status: "healthy",
+        status: if seen { "healthy" } else { "unhealthy" },
         timestamp: time::format(Timestamp::now()),
-        redis: if seen.is_some() { "connected" } else { "disconnected" },
-        queue_length: seen.map_or(0, |(_, snapshot)| snapshot.reading.messages),
+        redis: if seen { "connected" } else { "disconnected" },
+        queue_length,
+        batch_threshold,
+        batch_progress,
+        batches_pending,
+        detail: (!seen).then_some("redis does not answer"),
     };
-    Ok(super::json(super::write(&answer)?))
+    let status = if seen { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((status, super::json(super::write(&answer)?)).into_response())
+}
+
+/// Asks Redis itself: the last look may be from before it went.
+async fn waiting(app: &App) -> Option<u64> {
+    let (client, _) = app.client_and_snapshot().filter(|(client, _)| client.is_connected())?;
+    let patience = PATIENCE.min(app.settings.redis.command_timeout);
+    Queue::within(&client, &app.settings, patience).waiting().await.ok()
 }
 
 /// `GET /ready`: 200 when events flow and can be kept, else 503 with the reasons.
 async fn ready(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let snapshot = app.client_and_snapshot().map(|(_, snapshot)| snapshot);
-    let details = details(snapshot.as_deref(), *app.database.borrow());
-    let fit = details.is_empty();
-    let checks = Checks {
-        firehose: !details.contains_key("firehose"),
-        database: !details.contains_key("database"),
-        memory: !details.contains_key("memory"),
-    };
+    let reasons = reasons(snapshot.as_deref(), *app.database.borrow());
+    let fit = reasons.is_empty();
+    let word = |check: &str, well, otherwise| if reasons.contains_key(check) { otherwise } else { well };
     let answer = ReadyAnswer {
         status: if fit { "ready" } else { "not ready" },
         timestamp: time::format(Timestamp::now()),
-        checks,
-        details,
+        checks: Checks {
+            firehose: word("firehose", "connected", "disconnected"),
+            database: word("database", "healthy", "unhealthy"),
+            memory: word("memory", "ok", "critical"),
+        },
+        details: (!fit).then(|| details(snapshot.as_deref(), reasons)),
     };
     let status = if fit { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok((status, super::json(super::write(&answer)?)).into_response())
 }
 
-fn details(snapshot: Option<&Snapshot>, database: Database) -> BTreeMap<&'static str, &'static str> {
+fn reasons(snapshot: Option<&Snapshot>, database: Database) -> Reasons {
     let firehose = match snapshot {
         None => Some("redis does not answer"),
         Some(snapshot) if snapshot.reading.status.is_none() => Some("no ingest has shown itself for 10 s"),
@@ -108,10 +174,20 @@ fn details(snapshot: Option<&Snapshot>, database: Database) -> BTreeMap<&'static
     all.into_iter().filter_map(|(name, why)| Some((name, why?))).collect()
 }
 
+fn details(snapshot: Option<&Snapshot>, reasons: Reasons) -> Details {
+    let status = snapshot.and_then(|snapshot| snapshot.reading.status.clone());
+    Details {
+        firehose: match status {
+            Some(Status { connected, url, current_cursor }) => Firehose { connected, url, current_cursor },
+            None => Firehose { connected: false, url: "unknown".to_owned(), current_cursor: None },
+        },
+        memory: Memory { percent_used: snapshot.map_or_else(system::memory, |snapshot| snapshot.memory) },
+        reasons,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use penstock_core::live::Status;
-
     use super::*;
     use crate::reading::Reading;
     use crate::system::SystemHealth;
@@ -119,17 +195,21 @@ mod tests {
     fn seen(connected: Option<bool>, memory: u8) -> Snapshot {
         let status = connected.map(|connected| Status { connected, url: String::new(), current_cursor: None });
         let reading = Reading { status, ..Reading::default() };
-        Snapshot::new(reading, &SystemHealth { memory, ..SystemHealth::default() }, 0, Timestamp::UNIX_EPOCH).unwrap()
+        let system = SystemHealth { memory, ..SystemHealth::default() };
+        Snapshot::new(reading, &system, 0, Duration::ZERO, Timestamp::UNIX_EPOCH).unwrap()
     }
 
     #[test]
     fn every_reason_is_told_at_once() {
         let failing =
-            |snapshot: Option<&Snapshot>, database| details(snapshot, database).into_keys().collect::<Vec<_>>();
+            |snapshot: Option<&Snapshot>, database| reasons(snapshot, database).into_keys().collect::<Vec<_>>();
         assert!(failing(Some(&seen(Some(true), 94)), Database::Fit).is_empty());
         assert!(failing(Some(&seen(Some(true), 94)), Database::NotUsed).is_empty());
         assert_eq!(failing(Some(&seen(Some(false), 0)), Database::Fit), ["firehose"]);
         assert_eq!(failing(Some(&seen(None, 95)), Database::Away), ["database", "firehose", "memory"]);
         assert_eq!(failing(None, Database::Unknown), ["database", "firehose"]);
+        let told = serde_json::to_value(details(Some(&seen(None, 97)), Reasons::new())).unwrap();
+        let firehose = serde_json::json!({"connected": false, "url": "unknown", "currentCursor": null});
+        assert_eq!((&told["firehose"], &told["memory"]["percentUsed"]), (&firehose, &97.into()));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use penstock_core::time;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::api::{Access, Api};
 use super::problem::Problem;
 use crate::App;
-use crate::messages::{Draft, Faults, LastBatch, Messages, NotQueued, Queue, Row, Rows, count, limit};
+use crate::messages::{Draft, Faults, LastBatch, Messages, NotQueued, Queue, Row, Rows, Sent, count, limit, progress};
 
 /// How many IDs of queued messages the status has.
 const STATUS_IDS: usize = 100;
@@ -61,13 +61,13 @@ struct QueueStatus {
     queue_length: u64,
     /// Messages of a full batch.
     batch_threshold: u64,
-    /// Messages towards the next full batch.
+    /// Waiting messages beyond the last full batch.
     batch_progress: u64,
     /// Full batches that wait.
     batches_ready: u64,
     /// The newest first, at most 100.
     queued_message_ids: Vec<String>,
-    last_batch: Option<LastBatch>,
+    last_batch: LastBatch,
 }
 
 /// How many messages to simulate.
@@ -82,11 +82,18 @@ struct Simulate {
 /// What was simulated.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Simulated {
+    /// Always `simulation_started`.
     status: &'static str,
     messages_count: usize,
     tracking_ids: Vec<String>,
     /// Messages that no worker has taken.
     current_queue: u64,
+    /// The same.
+    expected_total: u64,
+    /// Full batches that wait.
+    expected_complete_batches: u64,
+    /// Messages that are left then.
+    expected_remaining_queued: u64,
     batch_threshold: usize,
     message: String,
 }
@@ -94,7 +101,9 @@ struct Simulated {
 /// What was removed.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Removed {
+    /// Always `reset_complete`.
     status: &'static str,
+    /// Rows of `messages` that had come through the buffer.
     deleted_messages: u64,
     cleared_queue: u64,
 }
@@ -126,15 +135,15 @@ pub(super) fn register(api: &mut Api) {
         .answers::<QueueStatus>("how it stands")
         .tells(404, "the message buffer is not enabled")
         .tells(503, "Redis is away");
-    api.post("/simulate", Access::Admin, simulate)
-        .says("Queues messages of our own, all or none.")
+    api.post("/simulate", Access::AdminUnlessOpen, simulate)
+        .says("Queues messages of our own, all or none. Open where messageBuffer.openAdmin is set.")
         .takes::<Simulate>()
         .answers_with::<Simulated>(202, "they are queued")
         .answers_with::<Faults>(422, "what is wrong, and where")
         .tells(404, "the message buffer is not enabled")
         .tells(503, "Redis is away, or the queue is full");
-    api.delete("/reset", Access::Admin, reset)
-        .says("Removes all messages, queued and written, and their statistics.")
+    api.delete("/reset", Access::AdminUnlessOpen, reset)
+        .says("Removes the buffer's messages, queued and written, and their statistics. Open where messageBuffer.openAdmin is set.")
         .answers::<Removed>("they are gone")
         .tells(404, "the message buffer is not enabled")
         .tells(503, "Redis or PostgreSQL is away: what was removed stays so");
@@ -145,9 +154,13 @@ pub(super) fn buffer(app: &App) -> Result<&Messages, Problem> {
     app.messages.as_ref().ok_or(NOT_ENABLED)
 }
 
-async fn post(State(app): State<Arc<App>>, body: Result<Bytes, BytesRejection>) -> Result<Response, Refusal> {
+async fn post(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
     buffer(&app)?;
-    let draft = Draft::read(&body.map_err(|_| TOO_LARGE)?)?;
+    let draft = Draft::read(Sent { as_json: is_json(&headers), body: &body.map_err(|_| TOO_LARGE)? })?;
     let now = Timestamp::now();
     let (ids, _) = queue(&app, std::slice::from_ref(&draft), now).await?;
     let message_id = ids.first().map(String::as_str).unwrap_or_default();
@@ -168,7 +181,7 @@ async fn status(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let (client, _) = app.client_and_snapshot().ok_or(Problem::REDIS_AWAY)?;
     let read = Queue::new(&client, &app.settings).stats(STATUS_IDS).await;
     let (stats, ids) = read.map_err(|error| super::refused(&app.events, "queue status", &error))?;
-    let (batch_progress, batches_ready) = stats.progress();
+    let (batch_progress, batches_ready) = progress(stats.waiting, stats.threshold);
     super::answer(&QueueStatus {
         queue_length: stats.waiting,
         batch_threshold: stats.threshold,
@@ -179,18 +192,27 @@ async fn status(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     })
 }
 
-async fn simulate(State(app): State<Arc<App>>, body: Result<Bytes, BytesRejection>) -> Result<Response, Refusal> {
+async fn simulate(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
     buffer(&app)?;
-    let count = count(&body.map_err(|_| TOO_LARGE)?)?;
+    let count = count(Sent { as_json: is_json(&headers), body: &body.map_err(|_| TOO_LARGE)? })?;
     let drafts: Vec<Draft> = (1..=count).map(simulated).collect();
     let (tracking_ids, current_queue) = queue(&app, &drafts, Timestamp::now()).await?;
+    let batch_threshold = app.settings.message_buffer.batch_size;
+    let (remaining, complete) = progress(current_queue, batch_threshold as u64);
     let simulated = Simulated {
-        status: "queued",
+        status: "simulation_started",
         messages_count: count,
         tracking_ids,
         current_queue,
-        batch_threshold: app.settings.message_buffer.batch_size,
-        message: format!("{count} messages are queued"),
+        expected_total: current_queue,
+        expected_complete_batches: complete,
+        expected_remaining_queued: remaining,
+        batch_threshold,
+        message: format!("{count} messages are queued: full batches {complete}, beyond them {remaining}"),
     };
     Ok((StatusCode::ACCEPTED, super::json(super::write(&simulated)?)).into_response())
 }
@@ -204,7 +226,7 @@ async fn reset(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let cleared_queue = cleared_queue.map_err(|error| super::refused(&app.events, "reset", &error))?;
     let deleted_messages = rows.clear().await.map_err(|error| without_postgres(&app, &error))?;
     app.events.messages_reset(deleted_messages, cleared_queue);
-    super::answer(&Removed { status: "reset", deleted_messages, cleared_queue })
+    super::answer(&Removed { status: "reset_complete", deleted_messages, cleared_queue })
 }
 
 async fn queue(app: &App, drafts: &[Draft], now: Timestamp) -> Result<(Vec<String>, u64), Problem> {
@@ -226,6 +248,14 @@ fn rows(app: &App) -> Result<&Rows, Problem> {
 fn without_postgres(app: &App, error: &sqlx::Error) -> Problem {
     app.events.postgres_refused("messages", error);
     POSTGRES_AWAY
+}
+
+/// Says whether a body is declared as JSON, as FastAPI sees it: `application/json`, or a type that ends in `+json`.
+fn is_json(headers: &HeaderMap) -> bool {
+    let declared = headers.get(header::CONTENT_TYPE).and_then(|declared| declared.to_str().ok()).unwrap_or_default();
+    let kind = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let subtype = kind.strip_prefix("application/").filter(|subtype| !subtype.contains('/'));
+    subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
 }
 
 fn simulated(number: usize) -> Draft {
@@ -261,5 +291,42 @@ impl IntoResponse for Refusal {
                 (StatusCode::UNPROCESSABLE_ENTITY, headers, body).into_response()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_body_is_json_where_fastapi_takes_it_for_it() {
+        let declared = |kind: &'static str| {
+            is_json(&HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]))
+        };
+        for kind in [
+            "application/json",
+            "application/json; charset=utf-8",
+            "APPLICATION/JSON",
+            " application/json",
+            "application/json;",
+            "application/vnd.api+json",
+        ] {
+            assert!(declared(kind), "{kind}");
+        }
+        for kind in [
+            "",
+            "application",
+            "text/json",
+            "text/plain",
+            "application/jsonx",
+            "*/*",
+            "application/json, text/plain",
+            "application/x-www-form-urlencoded",
+        ] {
+            assert!(!declared(kind), "{kind}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
     }
 }

@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -50,9 +50,11 @@ const BODY_LIMIT: usize = 64 * 1024;
 pub(crate) fn router(app: &Arc<App>) -> Router {
     let mut api = api();
     let routes = api.router(app);
-    let description = Bytes::from(api.description().to_string());
+    let description = api.description();
+    let overview = page::overview(&description, &app.settings.message_buffer);
+    let description = Bytes::from(description.to_string());
     let routes = Router::new()
-        .route("/", get(page::index))
+        .route("/", get(async move |asked: HeaderMap| page::index(asked, overview).await))
         .route("/assets/{name}", get(page::asset))
         .route("/api/openapi.json", get(async move || json(description)))
         .merge(routes)

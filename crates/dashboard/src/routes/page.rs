@@ -3,6 +3,9 @@
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use penstock_core::settings::MessageBuffer;
+use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
 
@@ -26,9 +29,42 @@ struct File {
 /// The page itself first.
 static FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/page_files.rs"));
 
-/// `GET /`.
-pub(super) async fn index(asked: HeaderMap) -> Result<Response, Problem> {
-    answer("index.html", &asked)
+/// `GET /`: the page, or for a program what is here.
+pub(super) async fn index(asked: HeaderMap, overview: Bytes) -> Result<Response, Problem> {
+    let mut answer = if asks_for_json(&asked) { super::json(overview) } else { answer("index.html", &asked)? };
+    answer.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+    Ok(answer)
+}
+
+/// Says what is here: the service, its batches, and each route with what it is for.
+pub(super) fn overview(description: &Value, buffer: &MessageBuffer) -> Bytes {
+    let methods = description["paths"].as_object().into_iter().flatten().flat_map(|(path, methods)| {
+        let methods = methods.as_object().into_iter().flatten();
+        methods.map(move |(method, route)| (format!("{} {path}", method.to_uppercase()), route["summary"].clone()))
+    });
+    let overview = json!({
+        "service": "penstock",
+        "version": env!("CARGO_PKG_VERSION"),
+        "status": "running",
+        "batch_config": {"batch_size": buffer.batch_size, "timeout_seconds": buffer.batch_delay.as_secs_f64()},
+        "endpoints": methods.collect::<Map<String, Value>>(),
+        "documentation": "/api/openapi.json",
+    });
+    Bytes::from(overview.to_string())
+}
+
+/// Says whether a client would rather have JSON than a page: it names it, and names no page or that later.
+fn asks_for_json(asked: &HeaderMap) -> bool {
+    let weight = |kind: &str| {
+        listed(asked, header::ACCEPT).find_map(|item| {
+            let mut parts = item.split(';').map(str::trim);
+            let named = parts.next()?.eq_ignore_ascii_case(kind);
+            let weight = parts.find_map(|part| part.strip_prefix("q="));
+            named.then(|| weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0)))
+        })
+    };
+    let json: f64 = weight("application/json").unwrap_or(0.0);
+    json > weight("text/html").unwrap_or(0.0)
 }
 
 /// `GET /assets/{name}`.
@@ -106,6 +142,30 @@ mod tests {
         for file in &FILES[1..] {
             assert!(page.contains(file.name), "{} is embedded and never loaded", file.name);
         }
+    }
+
+    #[test]
+    fn json_goes_to_those_who_ask_for_it_and_the_page_to_all_others() {
+        let asks = |accept| asks_for_json(&asking(header::ACCEPT, accept));
+        for accept in [
+            "application/json",
+            "application/json, text/plain, */*",
+            "Application/JSON; charset=utf-8",
+            "text/html;q=0.5,application/json;q=0.8",
+        ] {
+            assert!(asks(accept), "{accept}");
+        }
+        for accept in [
+            "",
+            "*/*",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+            "text/html, application/json",
+            "application/json;q=0, */*",
+            "application/jsonx",
+        ] {
+            assert!(!asks(accept), "{accept}");
+        }
+        assert!(!asks_for_json(&HeaderMap::new()));
     }
 
     #[test]

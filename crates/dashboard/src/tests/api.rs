@@ -122,10 +122,14 @@ async fn a_refresh_brings_new_figures_at_once() {
     let (dashboard, _redis, client) = Dashboard::with_redis(&[("dashboard.metricsInterval", "1m")]).await;
     let processed = async || get(dashboard.address, "/api/metrics").await.json()["eventsProcessed"].take();
     let () = client.hset(dashboard.keys().cluster_metrics(), ("totalEvents", 5)).await.unwrap();
+    let () = client.hset(dashboard.keys().record_counts(), ("users", 3)).await.unwrap();
     assert_eq!(processed().await, 0);
     let refreshed = administrate(dashboard.address, "POST", "/api/metrics/refresh").await;
     refreshed.fits("POST", "/api/metrics/refresh");
-    assert_eq!((refreshed.json(), processed().await), (json!({"success": true}), json!(5)));
+    let told = refreshed.json();
+    assert_eq!((&told["success"], processed().await), (&json!(true), json!(5)));
+    let stats = json!({"totalUsers": 3, "totalPosts": 0, "totalLikes": 0, "totalReposts": 0, "totalFollows": 0, "totalBlocks": 0});
+    assert!(told["stats"] == stats && told["message"].is_string(), "{told}");
 }
 
 #[tokio::test]

@@ -89,6 +89,18 @@ pub(super) async fn tell(address: SocketAddr, method: &str, path: &str, body: &s
     send(address, method, path, &[], body).await
 }
 
+/// Sends a body of whatever the headers say.
+pub(super) async fn send_as(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let length = body.len().to_string();
+    exchange(address, method, path, &[headers, &[("content-length", &length)]].concat(), body).await
+}
+
 /// Asks as a program on the same machine does, for what is left to those.
 pub(super) async fn administrate(address: SocketAddr, method: &str, path: &str) -> Answer {
     ask(address, method, path, &[("host", &address.to_string())]).await
@@ -154,11 +166,15 @@ impl Stream {
 }
 
 async fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let mut socket = TcpStream::connect(address).await.unwrap();
     let length = body.len().to_string();
     let of_body = [("content-type", "application/json"), ("content-length", &length)];
     let headers = if body.is_empty() { headers.to_vec() } else { [headers, &of_body].concat() };
-    write_head(&mut socket, method, path, &headers).await;
+    exchange(address, method, path, &headers, body).await
+}
+
+async fn exchange(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    write_head(&mut socket, method, path, headers).await;
     socket.write_all(body.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     timeout(PATIENCE, socket.read_to_end(&mut bytes)).await.unwrap().unwrap();

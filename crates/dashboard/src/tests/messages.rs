@@ -29,7 +29,9 @@ async fn whole() -> (Dashboard, TestRedis, Client, PgPool) {
     let pool = PgPool::connect(&database).await.unwrap();
     sqlx::raw_sql(
         "CREATE TABLE messages (id bigserial PRIMARY KEY, user_id int NOT NULL, channel_id int NOT NULL,
-           content text NOT NULL, created_at timestamp NOT NULL, inserted_at timestamp NOT NULL DEFAULT now())",
+           content text NOT NULL, created_at timestamp NOT NULL, inserted_at timestamp NOT NULL DEFAULT now());
+         CREATE SCHEMA penstock;
+         CREATE TABLE penstock.message_keys (dedupe_key text PRIMARY KEY, message_id bigint NOT NULL, tracking_id text)",
     )
     .execute(&pool)
     .await
@@ -86,8 +88,12 @@ async fn a_message_that_is_taken_lies_in_redis_as_workers_read_it() {
     let figures =
         ["queue_length", "batch_threshold", "batch_progress", "batches_ready"].map(|name| status[name].clone());
     assert_eq!(figures, [120, 50, 20, 2]);
-    assert_eq!((status["queued_message_ids"].as_array().unwrap().len(), &status["last_batch"]), (100, &Value::Null));
-    until("health tells it", async || get(dashboard.address, "/health").await.json()["queue_length"] == 120).await;
+    let none = json!({"batch_id": null, "size": 0, "completed_at": null});
+    assert_eq!((status["queued_message_ids"].as_array().unwrap().len(), &status["last_batch"]), (100, &none));
+    let health = get(dashboard.address, "/health").await.json();
+    let figures =
+        ["queue_length", "batch_threshold", "batch_progress", "batches_pending"].map(|name| health[name].clone());
+    assert_eq!(figures, [120, 50, 20, 2]);
 }
 
 #[tokio::test]
@@ -104,6 +110,21 @@ async fn what_is_wrong_is_told_as_pydantic_tells_it() {
             {"loc": ["body", "content"], "msg": "String should have at least 1 character", "type": "string_too_short"},
         ]})
     );
+    let shape = json!({"detail": [{
+        "loc": ["body"],
+        "msg": "Input should be a valid dictionary or object to extract fields from",
+        "type": "model_attributes_type",
+    }]});
+    for kind in ["text/plain", "application/x-www-form-urlencoded"] {
+        for (path, body) in
+            [("/messages", r#"{"user_id":1,"channel_id":1,"content":"x"}"#), ("/simulate", r#"{"count":1}"#)]
+        {
+            let host = dashboard.address.to_string();
+            let headers = [("host", host.as_str()), ("content-type", kind)];
+            let refused = super::client::send_as(dashboard.address, "POST", path, &headers, body).await;
+            assert_eq!((refused.status, refused.json()), (422, shape.clone()), "{path} {kind}");
+        }
+    }
     for body in ["{", "[]", "7", r#"{"user_id":1,"channel_id":1,"content":"a\u0000b"}"#] {
         assert_eq!(post(&dashboard, body).await.status, 422, "{body}");
     }
@@ -156,15 +177,21 @@ async fn an_administrator_simulates_and_resets_and_others_do_not() {
     let told = simulated.json();
     assert_eq!((simulated.status, &told["messages_count"], &told["current_queue"]), (202, &json!(500), &json!(500)));
     assert_eq!(told["tracking_ids"].as_array().unwrap().len(), 500);
+    assert_eq!((&told["expected_complete_batches"], &told["expected_remaining_queued"]), (&json!(10), &json!(0)));
     let lies: String = client.lindex(dashboard.keys().pending_messages(), -1).await.unwrap();
     let lies: Value = serde_json::from_str(&lies).unwrap();
     assert_eq!(lies["tracking_id"], told["tracking_ids"][0], "the first was queued first");
 
     let keys = dashboard.keys();
-    sqlx::raw_sql("INSERT INTO messages (user_id, channel_id, content, created_at) VALUES (1, 1, 'x', now())")
-        .execute(&pool)
-        .await
-        .unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO messages (user_id, channel_id, content, created_at)
+           SELECT n, 1, CASE WHEN n <= 3 THEN 'ours' ELSE 'theirs' END, now() FROM generate_series(1, 5) AS n;
+         INSERT INTO penstock.message_keys SELECT 'key' || n, n, NULL FROM generate_series(1, 3) AS n;
+         DELETE FROM messages WHERE id = 2",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
     let () = client.lpush(keys.messages_taken("w-0"), vec!["{}", "{}"]).await.unwrap();
     let () = client.set(keys.total_messages(), 77, None, None, false).await.unwrap();
     let () = client.set("other", 1, None, None, false).await.unwrap();
@@ -173,13 +200,95 @@ async fn an_administrator_simulates_and_resets_and_others_do_not() {
         client.custom(command, vec![keys.messages_workers(), "5".to_owned(), "w-0".to_owned()]).await.unwrap();
     let reset = administrate(dashboard.address, "DELETE", "/reset").await;
     reset.fits("DELETE", "/reset");
-    assert_eq!(reset.json(), json!({"status": "reset", "deleted_messages": 1, "cleared_queue": 502}));
+    assert_eq!(reset.json(), json!({"status": "reset_complete", "deleted_messages": 2, "cleared_queue": 502}));
     for key in [keys.pending_messages(), keys.messages_taken("w-0"), keys.queued_message_ids()] {
         assert_eq!(client.exists::<u64, _>(key).await.unwrap(), 0);
     }
     assert_eq!(client.get::<String, _>(keys.total_messages()).await.unwrap(), "0");
     assert_eq!(client.get::<String, _>("other").await.unwrap(), "1");
-    assert_eq!(get(dashboard.address, "/messages").await.body, "[]");
+    let left = get(dashboard.address, "/messages").await.json();
+    let left: Vec<_> = left.as_array().unwrap().iter().map(|row| (&row["id"], &row["content"])).collect();
+    assert_eq!(left, [(&json!(5), &json!("theirs")), (&json!(4), &json!("theirs"))], "what others wrote is left alone");
+    let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM penstock.message_keys").fetch_one(&pool).await.unwrap();
+    assert_eq!(keys, 0);
+}
+
+#[tokio::test]
+async fn where_it_is_set_so_allowed_pages_simulate_and_reset_without_a_token_and_no_others() {
+    let database = fresh_database().await.unwrap();
+    sqlx::raw_sql(
+        "CREATE SCHEMA penstock; CREATE TABLE penstock.message_keys (message_id bigint); CREATE TABLE messages (id bigint)",
+    )
+    .execute(&PgPool::connect(&database).await.unwrap())
+    .await
+    .unwrap();
+    let open = [
+        ENABLED,
+        ("messageBuffer.openAdmin", "true"),
+        ("dashboard.adminToken", "open sesame"),
+        ("dashboard.extraAddresses", "0.0.0.0:0"),
+        ("postgres.url", &database),
+    ];
+    let (dashboard, _redis, client) = Dashboard::with_redis(&open).await;
+    let send = async |method, path, headers: &[(&str, &str)], body| {
+        super::client::send_as(
+            dashboard.address,
+            method,
+            path,
+            &[headers, &[("content-type", "application/json")]].concat(),
+            body,
+        )
+        .await
+    };
+    let page = [("origin", "http://127.0.0.1:3000"), ("sec-fetch-site", "cross-site")];
+    let simulated = send("POST", "/simulate", &page, r#"{"count":120}"#).await;
+    assert_eq!((simulated.status, simulated.header("access-control-allow-origin")), (202, "http://127.0.0.1:3000"));
+    simulated.fits("POST", "/simulate");
+    let told = simulated.json();
+    let figures = [
+        "current_queue",
+        "expected_total",
+        "expected_complete_batches",
+        "expected_remaining_queued",
+        "batch_threshold",
+    ];
+    assert_eq!(figures.map(|name| told[name].clone()), [120, 120, 2, 20, 50]);
+    let asked = [("origin", "http://localhost:3000"), ("access-control-request-method", "DELETE")];
+    let preflight = ask(dashboard.address, "OPTIONS", "/reset", &asked).await;
+    assert_eq!((preflight.status, preflight.header("access-control-allow-methods")), (204, "DELETE"));
+    for (method, path) in [("POST", "/simulate"), ("DELETE", "/reset")] {
+        assert_eq!(send(method, path, &[("origin", "http://evil.test")], "").await.problem(), 403);
+    }
+    assert_eq!(client.llen::<u64, _>(dashboard.keys().pending_messages()).await.unwrap(), 120);
+    assert_eq!(ask(dashboard.address, "DELETE", "/reset", &[]).await.json()["cleared_queue"], 120, "a program");
+    let other = ask(dashboard.address, "POST", "/api/metrics/refresh", &[]).await;
+    assert_eq!(other.problem(), 401, "nothing else is open");
+}
+
+#[tokio::test]
+async fn what_workers_hold_counts_as_queued_until_it_is_written() {
+    let (dashboard, _redis, client, _pool) = whole().await;
+    let mut socket = open(&dashboard).await;
+    let keys = dashboard.keys();
+    let mut depth = async |expected: u64| {
+        while frame(&mut socket).await.unwrap()["queue_depth"] != expected {}
+    };
+    let () = client.lpush(keys.pending_messages(), vec!["{}"; 9]).await.unwrap();
+    depth(9).await;
+    // A worker of the system before says how many it took.
+    let () = client.set(keys.worker_buffer_size(), 40, None, None, false).await.unwrap();
+    depth(49).await;
+    // Of ours each has a list, whoever of them said something last.
+    for (worker, took) in [("w-0", 30), ("w-1", 25)] {
+        let () = client.lpush(keys.messages_taken(worker), vec!["{}"; took]).await.unwrap();
+        let command = fred::types::CustomCommand::new_static("ZADD", None, false);
+        let _: fred::types::Value =
+            client.custom(command, vec![keys.messages_workers(), "5".to_owned(), worker.to_owned()]).await.unwrap();
+    }
+    depth(64).await;
+    let told = frame(&mut socket).await.unwrap();
+    let figures = ["queue_length", "batches_ready", "batch_progress"].map(|name| told[name].clone());
+    assert_eq!(figures, [9, 1, 14]);
 }
 
 #[tokio::test]

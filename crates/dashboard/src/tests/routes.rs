@@ -1,5 +1,7 @@
 //! Every route, its shape and its refusals.
 
+use std::time::{Duration, Instant};
+
 use fred::interfaces::{HashesInterface, KeysInterface, ListInterface, StreamsInterface};
 use jiff::Timestamp;
 use penstock_local::testing::fresh_database;
@@ -23,7 +25,7 @@ async fn an_empty_redis_gives_every_key_of_every_shape() {
     assert_eq!((&metrics["eventsProcessed"], &metrics["errorRate"]), (&json!(0), &json!(0.0)));
     let status = json!({
         "connected": false, "isConnected": false, "url": "", "currentCursor": null,
-        "queueDepth": 0, "streamLength": 0, "deadLetterLength": 0,
+        "queueDepth": 0, "activeProcessing": 0, "reconnectDelay": 1000, "streamLength": 0, "deadLetterLength": 0,
     });
     assert_eq!(metrics["firehoseStatus"], status);
 
@@ -38,13 +40,19 @@ async fn an_empty_redis_gives_every_key_of_every_shape() {
     assert!(minutes.iter().all(|minute| keys(minute) == "account commit identity timestamp" && minute["commit"] == 0));
 
     let health = get(dashboard.address, "/health").await.json();
-    assert_eq!(keys(&health), "queue_length redis status timestamp");
+    assert_eq!(keys(&health), "batch_progress batch_threshold batches_pending queue_length redis status timestamp");
     assert_eq!((&health["status"], &health["redis"]), (&json!("healthy"), &json!("connected")));
     let ready = get(dashboard.address, "/ready").await;
     let json = ready.json();
     assert_eq!((ready.status, &json["status"]), (503, &json!("not ready")));
     assert_eq!(keys(&json), "checks details status timestamp");
-    assert_eq!(json["checks"], json!({"firehose": false, "database": true, "memory": json["checks"]["memory"]}));
+    ready.fits("GET", "/ready");
+    let memory = json["checks"]["memory"].as_str().unwrap();
+    assert!(["ok", "critical"].contains(&memory), "{memory}");
+    assert_eq!(json["checks"], json!({"firehose": "disconnected", "database": "healthy", "memory": memory}));
+    assert_eq!(json["details"]["firehose"], json!({"connected": false, "url": "unknown", "currentCursor": null}));
+    assert_eq!(json["details"]["reasons"]["firehose"], "no ingest has shown itself for 10 s");
+    assert!(json["details"]["memory"]["percentUsed"].is_number(), "{json}");
     let ingest = get(dashboard.address, "/api/ingest").await.json();
     assert_eq!(keys(&ingest), "dataLoss eventTime gaps lagSeconds paused resets");
 }
@@ -83,7 +91,7 @@ async fn the_figures_are_those_in_redis() {
     assert!(metrics["apiRequestsPerMinute"].as_u64().unwrap() > 0);
     let status = json!({
         "connected": true, "isConnected": true, "url": "wss://relay.test", "currentCursor": "77",
-        "queueDepth": 2, "streamLength": 3, "deadLetterLength": 1,
+        "queueDepth": 2, "activeProcessing": 2, "reconnectDelay": 1000, "streamLength": 3, "deadLetterLength": 1,
     });
     assert_eq!(metrics["firehoseStatus"], status);
 
@@ -105,12 +113,88 @@ async fn ready_asks_for_the_relay_and_for_postgres_where_one_is_set() {
     until("ready", async || get(dashboard.address, "/ready").await.status == 200).await;
     let ready = get(dashboard.address, "/ready").await.json();
     assert_eq!((&ready["status"], ready.get("details")), (&json!("ready"), None));
-    assert_eq!(ready["checks"], json!({"firehose": true, "database": true, "memory": true}));
+    assert_eq!(ready["checks"], json!({"firehose": "connected", "database": "healthy", "memory": "ok"}));
 
     let nobody = "postgres://nobody@127.0.0.1:1/none";
     let other = Dashboard::start(dashboard.settings.redis_url.expose(), &[("postgres.url", nobody)]).await;
-    let details = async || get(other.address, "/ready").await.json()["details"].take();
-    until("postgres is missed", async || details().await == json!({"database": "postgres does not answer"})).await;
+    let reasons = async || get(other.address, "/ready").await.json()["details"]["reasons"].take();
+    until("postgres is missed", async || reasons().await == json!({"database": "postgres does not answer"})).await;
+    let ready = get(other.address, "/ready").await.json();
+    assert_eq!(ready["checks"]["database"], "unhealthy");
+    let firehose = json!({"connected": true, "url": "wss://relay.test", "currentCursor": "77"});
+    assert_eq!(ready["details"]["firehose"], firehose);
+}
+
+#[tokio::test]
+async fn a_program_that_asks_for_json_is_told_what_is_here() {
+    let (dashboard, _redis, _client) = Dashboard::with_redis(&[("messageBuffer.batchDelay", "1500ms")]).await;
+    let ask = async |method, accept| ask(dashboard.address, method, "/", &[("accept", accept)]).await;
+    let told = ask("GET", "application/json, text/plain, */*").await;
+    assert_eq!(
+        (told.status, told.header("content-type"), told.header("cache-control")),
+        (200, "application/json", "no-store")
+    );
+    assert!(told.header("vary").contains("accept,"), "{}", told.header("vary"));
+    let here = told.json();
+    assert_eq!((&here["service"], &here["status"]), (&json!("penstock"), &json!("running")));
+    assert_eq!(here["batch_config"], json!({"batch_size": 50, "timeout_seconds": 1.5}));
+    for route in ["POST /messages", "GET /health", "GET /ws/stats", "DELETE /reset"] {
+        assert!(here["endpoints"][route].is_string(), "{route}: {here}");
+    }
+    assert_eq!(
+        (ask("HEAD", "application/json").await.body.as_str(), ask("GET", "*/*").await.header("content-type")),
+        ("", "text/html; charset=utf-8")
+    );
+}
+
+/// Asks how the process is, which it says at once, whatever Redis does.
+async fn health(dashboard: &Dashboard) -> (u16, Value) {
+    let asked = Instant::now();
+    let answer = get(dashboard.address, "/health").await;
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    answer.fits("GET", "/health");
+    (answer.status, answer.json())
+}
+
+const AWAY: [(&str, &str); 3] =
+    [("redis.commandTimeout", "1m"), ("dashboard.metricsInterval", "1m"), ("messageBuffer.batchSize", "7")];
+
+#[tokio::test]
+async fn health_is_lost_with_redis_at_once_and_comes_back_with_it() {
+    let (dashboard, mut redis, client) = Dashboard::with_redis(&AWAY[2..]).await;
+    let () = client.lpush(dashboard.keys().pending_messages(), vec!["{}"; 17]).await.unwrap();
+    let (status, told) = health(&dashboard).await;
+    let figures = ["status", "redis", "queue_length", "batch_threshold", "batch_progress", "batches_pending"];
+    assert_eq!(
+        (status, figures.map(|name| told[name].clone())),
+        (200, [json!("healthy"), json!("connected"), json!(17), json!(7), json!(3), json!(2)])
+    );
+    redis.kill();
+    let (status, told) = health(&dashboard).await;
+    assert_eq!(
+        (status, figures.map(|name| told[name].clone())),
+        (503, [json!("unhealthy"), json!("disconnected"), json!(0), json!(7), json!(0), json!(0)])
+    );
+    assert!(told["detail"].is_string(), "{told}");
+    redis.restart().await.unwrap();
+    until("redis is seen again", async || health(&dashboard).await.0 == 200).await;
+}
+
+#[tokio::test]
+async fn health_is_lost_at_once_with_a_redis_that_does_not_answer() {
+    let (dashboard, redis, _client) = Dashboard::with_redis(&AWAY).await;
+    assert_eq!(health(&dashboard).await.0, 200);
+    let signal = |signal: &str| {
+        let pid = redis.pid().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    };
+    signal("-STOP");
+    for _ in 0..3 {
+        let (status, told) = health(&dashboard).await;
+        assert_eq!((status, &told["redis"]), (503, &json!("disconnected")));
+    }
+    signal("-CONT");
+    until("redis answers again", async || health(&dashboard).await.0 == 200).await;
 }
 
 #[tokio::test]
@@ -120,7 +204,7 @@ async fn only_allowed_pages_may_ask() {
         let headers = [("origin", origin), ("access-control-request-method", "GET")];
         ask(dashboard.address, method, "/api/metrics", &headers).await
     };
-    for origin in ["http://localhost:3000", "http://dash.test:8000"] {
+    for origin in ["http://localhost:3000", "http://127.0.0.1:3000", "http://dash.test:8000"] {
         let answer = from("GET", origin).await;
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, origin));
         assert!(answer.header("vary").contains("origin"));

@@ -45,8 +45,8 @@ async fn further_addresses_are_served_and_a_taken_one_is_named() {
     let redis = penstock_local::testing::TestRedis::start().await.unwrap();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let dashboard = Dashboard::start(&redis.url(), &[("dashboard.extraAddresses", &free.to_string())]).await;
-    assert_eq!(get(free, "/health").await.status, 200);
-    assert_eq!(get(dashboard.address, "/health").await.status, 200);
+    assert_eq!(get(free, "/").await.status, 200);
+    assert_eq!(get(dashboard.address, "/").await.status, 200);
     let error = crate::bind(Arc::clone(&dashboard.settings)).unwrap_err();
     assert_eq!(error.to_string(), format!("could not bind the dashboard address {free}"));
 }

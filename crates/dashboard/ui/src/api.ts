@@ -33,8 +33,8 @@ export interface Ingest {
 
 export interface Ready {
   status: string;
-  checks: { firehose: boolean; database: boolean; memory: boolean };
-  details?: Record<string, string>;
+  checks: { firehose: string; database: string; memory: string };
+  details?: { reasons: Record<string, string> };
 }
 
 export interface Worker {

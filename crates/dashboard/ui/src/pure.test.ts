@@ -153,7 +153,7 @@ test("the server's own words are shown", () => {
 });
 
 const INGEST: Ingest = { eventTime: null, lagSeconds: 0.8, paused: false, gaps: 0, resets: 0, dataLoss: 0 };
-const READY: Ready = { status: "ready", checks: { firehose: true, database: true, memory: true } };
+const READY: Ready = { status: "ready", checks: { firehose: "connected", database: "healthy", memory: "ok" } };
 const FLOWING: Known = { link: "open", ageSeconds: 1, stale: false, problem: "", metrics: metrics(0, 100), ingest: INGEST, ready: READY, workers: null, rate: 498.4, stalledSeconds: 0 };
 
 test("the verdict says the worst that is true", () => {
@@ -167,7 +167,7 @@ test("the verdict says the worst that is true", () => {
   assert.equal(of({ stale: true, ageSeconds: 40 }).tone, "bad");
   assert.equal(of({ metrics: metrics(0, 1, { connected: false, url: "" }) }).headline, "Nobody ingests");
   assert.equal(of({ metrics: metrics(0, 1, { connected: false }) }).headline, "Relay not connected");
-  assert.equal(of({ ready: { status: "not ready", checks: { ...READY.checks, database: false } } }).headline, "PostgreSQL does not answer");
+  assert.equal(of({ ready: { status: "not ready", checks: { ...READY.checks, database: "unhealthy" } } }).headline, "PostgreSQL does not answer");
   assert.equal(of({ stalledSeconds: 25, rate: 0 }).headline, "Workers apply nothing");
   assert.equal(of({ ingest: { ...INGEST, paused: true } }).tone, "warn");
   assert.equal(of({ ingest: { ...INGEST, lagSeconds: 240 } }).headline, "Behind by 4 min");

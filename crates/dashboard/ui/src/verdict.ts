@@ -65,7 +65,7 @@ export function verdict(known: Known): Verdict {
   if (!relay.url && !relay.connected) {
     return { tone: "bad", headline: "Nobody ingests", why: "No ingest has shown itself in the last 10 s. Nothing new arrives." };
   }
-  if (known.ready?.checks.database === false) {
+  if (known.ready?.checks.database === "unhealthy") {
     return { tone: "bad", headline: "PostgreSQL does not answer", why: "Events wait in the stream and are applied once it is back." };
   }
   if (!relay.connected) {

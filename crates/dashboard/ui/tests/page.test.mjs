@@ -209,11 +209,11 @@ claim("what is wrong is said in words, worst first", async () => {
   stub.metrics.firehoseStatus.connected = false;
   await says(page, ".headline", /^Relay not connected$/);
   await says(page, ".stage:nth-child(1) .state", /^Not connected$/);
-  stub.ready = { status: "not ready", checks: { firehose: false, database: false, memory: true } };
+  stub.ready = { status: "not ready", checks: { firehose: "disconnected", database: "unhealthy", memory: "ok" } };
   await says(page, ".headline", /^PostgreSQL does not answer$/);
   await shot("trouble");
   stub.metrics.firehoseStatus.connected = true;
-  stub.ready = { status: "ready", checks: { firehose: true, database: true, memory: true } };
+  stub.ready = { status: "ready", checks: { firehose: "connected", database: "healthy", memory: "ok" } };
   stub.ingest.paused = true;
   await says(page, ".headline", /^Ingest is paused$/);
   stub.ingest.paused = false;

@@ -25,7 +25,7 @@ export class Stub {
     errorRate: 0.000_03, lastUpdate: "",
   };
   ingest = { eventTime: "", lagSeconds: 0.8, paused: false, gaps: 0, resets: 0, dataLoss: 0 };
-  ready = { status: "ready", checks: { firehose: true, database: true, memory: true } };
+  ready = { status: "ready", checks: { firehose: "connected", database: "healthy", memory: "ok" } };
   workers = [0, 1, 2].map((at) => ({ name: `bluesky-worker-6c9d7f5b8-${"qx7lk w2mzn t8vrb".split(" ")[at]}`, idleSeconds: 0.1 * at, pending: 60 + 9 * at, alive: true, entriesPerSecond: 141 - 7 * at }));
   letters = [
     ["commit", "op 0: uri is longer than 512 bytes"],

@@ -87,12 +87,12 @@ export function Pipeline() {
           figure={workers ? <Count value={alive} /> : speed === null ? NONE : rate(speed)}
           unit={workers ? "alive" : "events/s"}
           note={workers ? `of ${several(workers.length, "worker")}` : "in all"}
-          pipe={fit?.checks.database === false ? "cut" : flows ? "flows" : "still"}
+          pipe={fit?.checks.database === "unhealthy" ? "cut" : flows ? "flows" : "still"}
         />
         <Stage
           name="PostgreSQL"
-          tone={unknown ?? (fit === null ? "unknown" : fit.checks.database ? "good" : "bad")}
-          word={old || fit === null ? "Not known" : fit.checks.database ? "In order" : "Does not answer"}
+          tone={unknown ?? (fit === null ? "unknown" : fit.checks.database === "healthy" ? "good" : "bad")}
+          word={old || fit === null ? "Not known" : fit.checks.database === "healthy" ? "In order" : "Does not answer"}
           figure={<Count value={known?.dbRecords} />}
           unit="rows"
           note="in six tables"
