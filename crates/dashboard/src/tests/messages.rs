@@ -271,7 +271,8 @@ async fn what_workers_hold_counts_as_queued_until_it_is_written() {
     let mut socket = open(&dashboard).await;
     let keys = dashboard.keys();
     let mut depth = async |expected: u64| {
-        while frame(&mut socket).await.unwrap()["queue_depth"] != expected {}
+        let told = async { while frame(&mut socket).await.unwrap()["queue_depth"] != expected {} };
+        timeout(Duration::from_secs(10), told).await.expect("the depth in time");
     };
     let () = client.lpush(keys.pending_messages(), vec!["{}"; 9]).await.unwrap();
     depth(9).await;
