@@ -141,7 +141,10 @@ async fn without_redis_nothing_is_made_up_and_it_comes_back_by_itself() {
         let told = health.json();
         assert_eq!((health.status, &told["redis"], &told["queue_length"]), (503, &json!("disconnected"), &json!(0)));
         let ready = get(dashboard.address, "/ready").await;
-        assert_eq!((ready.status, &ready.json()["details"]["reasons"]["firehose"]), (503, &json!("redis does not answer")));
+        assert_eq!(
+            (ready.status, &ready.json()["details"]["reasons"]["firehose"]),
+            (503, &json!("redis does not answer"))
+        );
         assert!(dashboard.health.is_ready());
 
         redis.restart().await.unwrap();

@@ -86,7 +86,7 @@ mod tests {
 
     async fn store() -> Store {
         let url = fresh_database().await.unwrap();
-        crate::migrate(&url).await.unwrap();
+        crate::migrate(&url, true).await.unwrap();
         Store::connect(&StoreSettings::new(&url)).await.unwrap()
     }
 
