@@ -90,7 +90,8 @@ where
         tx.rollback().await?;
         return Ok(None);
     };
-    let through = Stamp::live(through, None).to_string();
+    // As text the last entry's own stamp sorts after its bare ID.
+    let through = Stamp::live(through.next(), None).to_string();
     sqlx::query(MARK).bind(did).bind(forbidden).bind(through).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(Some(forbidden))

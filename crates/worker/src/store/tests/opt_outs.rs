@@ -72,7 +72,7 @@ async fn nothing_of_an_account_that_opted_out_is_written_and_what_stands_goes() 
     let row = "SELECT handle, display_name, profile_record FROM users WHERE did = 'did:plc:a'";
     assert_eq!(db.rows(row).await, [json!({"handle": "a.example", "display_name": null, "profile_record": null})]);
     assert_eq!(db.rows("SELECT did FROM penstock.profiles").await.len(), 0);
-    assert_eq!(db.rows("SELECT like_count FROM post_aggregations").await, [json!({"like_count": 1})]);
+    assert_eq!(db.rows("SELECT like_count FROM penstock.waiting_counts").await, [json!({"like_count": 1})]);
 
     // Even under an ID that lies beyond: the stream was made anew, or its clock was set.
     db.apply(&[live(1_000_000, A, records(5)), identity(7, A, Some("new.example"))]).await;

@@ -306,7 +306,7 @@ impl Case {
         for (_, step) in self.steps(stream) {
             if let Step::OptOut(did, _, last) = step {
                 let repo = REPOS.iter().position(|repo| *repo == did).unwrap();
-                through[repo] = through[repo].max(Some(last));
+                through[repo] = through[repo].max(Some(last.next()));
             }
         }
         let mut traces: HashMap<(usize, String), StreamId> = HashMap::new();

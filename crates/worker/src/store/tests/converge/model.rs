@@ -361,7 +361,7 @@ impl Course {
                     course.users.remove(*did);
                 }
                 Step::OptOut(did, forbids, last) if *forbids != course.forbids(did) => {
-                    course.opt_outs.insert(did, (*forbids, *last));
+                    course.opt_outs.insert(did, (*forbids, last.next()));
                 }
                 Step::Sweep(_) | Step::OptOut(..) => {}
             }
