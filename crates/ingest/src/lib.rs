@@ -268,11 +268,11 @@ impl Ingest {
         };
         let left = tokio::select! {
             left = follow::follow(&mut session, cancel) => Ok(left),
-            () = row.follow() => Ok(Left::Lost),
+            () = Box::pin(row.follow()) => Ok(Left::Lost),
             Some(ended) = tasks.join_next() => gone(ended),
         };
         if matches!(left, Ok(Left::Asked)) {
-            let _ = timeout(FAREWELL, row.save()).await;
+            let _ = timeout(FAREWELL, Box::pin(row.save())).await;
         }
         // The channels close with the session; the last status is written then.
         drop(session);

@@ -112,7 +112,7 @@ impl Session<'_> {
         }
         if !settings.ingest.shared_stream {
             let home = settings.relay.urls.first().map(RelayUrl::host).unwrap_or_default();
-            match seen.settle(&self.client, keys, &self.lease, &home).await.map_err(in_doubt)? {
+            match seen.settle(&self.client, keys, &self.lease, &home).await.map_err(|error| in_doubt(&error))? {
                 Settled::Kept => {}
                 Settled::Lease => return Err(Outcome::LeaseLost),
                 Settled::Joined(id) => return Err(Outcome::Crowded { id }),
@@ -138,7 +138,7 @@ impl Session<'_> {
 
     /// Looks at the position, and at what stands behind an ID: by default behind our newest entry.
     pub(crate) async fn look(&mut self, from: &str) -> Result<Seen, Outcome> {
-        let seen = Seen::read(&self.client, &self.settings.keys, from).await.map_err(in_doubt)?;
+        let seen = Seen::read(&self.client, &self.settings.keys, from).await.map_err(|error| in_doubt(&error))?;
         self.redis.ok();
         Ok(seen)
     }
@@ -347,7 +347,7 @@ impl Session<'_> {
     }
 }
 
-fn in_doubt(error: fred::error::Error) -> Outcome {
+fn in_doubt(error: &fred::error::Error) -> Outcome {
     Outcome::Redis { reason: "position", detail: error.to_string() }
 }
 
