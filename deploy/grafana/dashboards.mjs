@@ -280,9 +280,11 @@ const ingest = [
     graph("Length", "Entries that some group has not acknowledged. At 80 % of the cap ingest stops reading.", "short",
       [["max by (namespace, pipeline) (penstock_ingest_stream_length{$S})", "{{namespace}}/{{pipeline}}"]],
       { limit: 400000, alerts: ["PenstockStreamFilling", "PenstockStreamFull"] }),
-    graph("Trimmed", "Entries trimmed after every holding group acknowledged them; attempts that failed.", "ops", [
+    graph("Trimmed", "Entries trimmed after every holding group acknowledged them; attempts that failed; what replaced workers let lie.", "ops", [
       ["sum(rate(penstock_ingest_trimmed_entries_total{$S}[$I]))", "trimmed"],
       ["sum(rate(penstock_ingest_trim_failures_total{$S}[$I]))", "failures"],
+      ["sum(rate(penstock_ingest_requeued_entries_total{$S}[$I]))", "put back at the tail"],
+      ["sum(rate(penstock_ingest_pending_lost_total{$S}[$I]))", "lost before they were read"],
     ]),
     graph("Consumer groups", "Groups that hold the stream, and those left out.", "none", [
       ["max(penstock_ingest_holding_groups{$S})", "holding"],

@@ -133,11 +133,14 @@ async fn an_entry_that_ingest_put_back_bounds_the_checkpoint_by_its_old_number()
         .command(&format!("HSET firehose:ingest:state requeued {back} requeuedSeq 105 requeuedOrder {}", ids[4]))
         .await;
     assert_eq!(bench.settled().await, Ok(104));
+    let settled_below = async || consumer.settled_below().await.unwrap().unwrap();
+    assert_eq!(settled_below().await, ids[4].parse().unwrap(), "what it deletes needs its tombstones until then");
     for id in bench.strand("w-0", 3).await {
         assert_eq!(bench.settled().await, Ok(104), "until the group is past it");
         bench.command(&format!("XACK {STREAM} {GROUP} {id}")).await;
     }
     assert_eq!(bench.settled().await, Ok(152));
+    assert!(settled_below().await > back.parse().unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
