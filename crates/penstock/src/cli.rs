@@ -41,6 +41,10 @@ pub(crate) enum Command {
         #[arg(long)]
         recount: bool,
     },
+    /// Looks at Redis and PostgreSQL, changes nothing, and says in one line each what is there and what to do.
+    ///
+    /// Exit code: 0 nothing wrong, 1 warnings, 2 failures, 64 a bad setting.
+    Doctor(Doctor),
     /// Runs everything on this machine, with a Redis and a PostgreSQL of its own where none are given.
     Run(Run),
     /// Serves a recording as a relay does.
@@ -66,6 +70,17 @@ pub(crate) enum Command {
     },
     /// Lists every setting.
     Settings,
+}
+
+/// What `doctor` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// One JSON object in the place of lines.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How long to wait between the two looks at what moves, at most 60s.
+    #[arg(long, default_value = "2s", value_parser = pause, value_name = "TIME")]
+    pub(crate) pause: Duration,
 }
 
 /// What `run` takes.
@@ -225,6 +240,14 @@ fn rate(text: &str) -> Result<penstock_replay::Rate, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     Duration::parse(text).ok_or_else(|| Duration::ALLOWED.to_owned())
+}
+
+fn pause(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(
+        |pause| {
+            if pause <= Duration::from_secs(60) { Ok(pause) } else { Err("at most 60s".to_owned()) }
+        },
+    )
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {

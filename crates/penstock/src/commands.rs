@@ -1,6 +1,7 @@
 //! The commands: settings first, then logs, then the work.
 
 mod crd;
+mod doctor;
 mod healthcheck;
 mod log_level;
 mod migrate;
@@ -13,6 +14,7 @@ mod simulate;
 mod telemetry;
 
 use std::io;
+use std::process::ExitCode;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -20,9 +22,10 @@ use crate::cli::{Cli, Command};
 use crate::error::Error;
 
 /// Does what the command line says.
-pub(crate) fn run(cli: &Cli) -> Result<(), Error> {
+pub(crate) fn run(cli: &Cli) -> Result<ExitCode, Error> {
     runtime(&cli.command).map_err(Error::Runtime)?.block_on(async {
-        match &cli.command {
+        let done = match &cli.command {
+            Command::Doctor(args) => return Ok(Box::pin(doctor::run(args, &settings::load(cli)?)).await),
             Command::Ingest => Box::pin(service::ingest(settings::load(cli)?)).await,
             Command::Worker => Box::pin(service::worker(settings::load(cli)?)).await,
             Command::Dashboard => Box::pin(service::dashboard(settings::load(cli)?)).await,
@@ -47,7 +50,8 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Error> {
                 settings::print();
                 Ok(())
             }
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     })
 }
 

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         }
     };
     match commands::run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("penstock: {}", error::with_causes(&error));
             ExitCode::from(Error::exit_code(&error))

@@ -229,6 +229,20 @@ SELECT t.name, array_agg(a.attname::text) FROM unnest($1::text[]) AS t (name)
 /// Whether a migration was interrupted that moves what an older version made.
 const IS_MOVING: &str = "SELECT EXISTS (SELECT FROM penstock.meta WHERE key = 'moving')";
 
+/// Lists what a worker would miss, nothing where all is there; it sets the search path of the session, which a caller's transaction
+/// undoes.
+///
+/// # Errors
+/// When PostgreSQL cannot be asked.
+pub async fn lacks(conn: &mut PgConnection, messages: bool) -> Result<Vec<String>, SchemaError> {
+    conn.execute(SEARCH_PATH).await?;
+    match check(conn, messages).await {
+        Err(SchemaError::Missing(missing)) => Ok(missing),
+        Err(SchemaError::Moving) => Ok(vec!["the end of a migration that was interrupted".to_owned()]),
+        other => other.map(|()| Vec::new()),
+    }
+}
+
 /// Checks that every table and column is there that the worker writes; with `messages`, those of the message system too.
 pub(crate) async fn check(conn: &mut PgConnection, messages: bool) -> Result<(), SchemaError> {
     let wanted = wanted(messages);

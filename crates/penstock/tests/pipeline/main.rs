@@ -7,6 +7,7 @@ mod audit;
 mod backpressure;
 mod crashes;
 mod dialects;
+mod doctor;
 mod e2e;
 mod faults;
 mod frames;
