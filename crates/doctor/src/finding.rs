@@ -1,4 +1,4 @@
-//! What the doctor says: one line for each thing looked at, with what to do where something is wrong.
+//! Findings: one line per check, with advice where something is wrong.
 
 use std::fmt::Write as _;
 
@@ -6,35 +6,35 @@ use serde::Serialize;
 
 use crate::text;
 
-/// How bad it is, from nothing to do to something that must be mended.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// As it should be.
     Ok,
-    /// Worth knowing; nothing to do.
+    /// For information.
     Note,
-    /// Goes on, but will hurt.
+    /// Works now, but will cause trouble.
     Warn,
-    /// Loses or stops something, now or with the next step.
+    /// Loses data or blocks something, now or in the next step.
     Fail,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// The severity.
     pub level: Level,
     /// Its name, stable over versions, such as `stream.writers`.
     pub check: String,
-    /// What is there.
+    /// What was found.
     pub found: String,
     /// What to do.
     #[serde(rename = "do", skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
 
-/// All findings of one look, in the order in which one reads them.
+/// All findings of one run, in reading order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The findings.
@@ -97,7 +97,7 @@ impl Finding {
 // === impl Report ===
 
 impl Report {
-    /// Returns how bad the worst finding is.
+    /// Returns the severity of the worst finding.
     #[must_use]
     pub fn worst(&self) -> Level {
         self.findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)

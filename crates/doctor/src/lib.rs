@@ -1,4 +1,4 @@
-//! `penstock doctor`: looks at Redis and PostgreSQL, changes nothing, and says in one line each what is there and what to do.
+//! `penstock doctor`: checks Redis and PostgreSQL without changing anything, and says what is wrong and what to do.
 //!
 //! The way through: `look` asks both servers and fills in `seen::Seen`; `judge` draws findings from it and asks nobody;
 //! `finding` writes them.
@@ -16,9 +16,9 @@ use penstock_core::settings::Settings;
 
 pub use finding::{Finding, Level, Report};
 
-/// Looks at both servers, twice so long apart, and says what is there.
+/// Checks both servers, taking two samples `pause` apart.
 ///
-/// It ends within `pause` and 30 s whatever the servers do, and never fails: a server that is away is a finding.
+/// Returns within 30 s plus `pause` whatever the servers do. Never fails: an unreachable server is a finding.
 pub async fn examine(settings: &Settings, pause: Duration) -> Report {
     let seen = look::look(settings, pause).await;
     Report { findings: judge::judge(&seen) }

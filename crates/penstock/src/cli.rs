@@ -41,9 +41,9 @@ pub(crate) enum Command {
         #[arg(long)]
         recount: bool,
     },
-    /// Looks at Redis and PostgreSQL, changes nothing, and says in one line each what is there and what to do.
+    /// Checks Redis and PostgreSQL without changing anything, and prints what is wrong and what to do.
     ///
-    /// Exit code: 0 nothing wrong, 1 warnings, 2 failures, 64 a bad setting.
+    /// Exit codes: 0 nothing wrong, 1 warnings, 2 failures, 64 bad settings.
     Doctor(Doctor),
     /// Runs everything on this machine, with a Redis and a PostgreSQL of its own where none are given.
     Run(Run),
@@ -75,10 +75,10 @@ pub(crate) enum Command {
 /// What `doctor` takes.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// One JSON object in the place of lines.
+    /// Prints one JSON object instead of lines.
     #[arg(long)]
     pub(crate) json: bool,
-    /// How long to wait between the two looks at what moves, at most 60s.
+    /// Time between the two samples of what changes, at most 60s.
     #[arg(long, default_value = "2s", value_parser = pause, value_name = "TIME")]
     pub(crate) pause: Duration,
 }

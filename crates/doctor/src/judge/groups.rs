@@ -41,9 +41,9 @@ fn own(policy: &Policy, redis: &RedisSeen, group: &GroupSeen, check: String) -> 
     let (ours, theirs) = readers(policy, redis, group);
     let who = match (ours, theirs) {
         (0, 0) => "no consumers are reading".to_owned(),
-        (ours, 0) => format!("{ours} Penstock consumers are reading"),
-        (0, theirs) => format!("{theirs} other consumers are reading"),
-        (ours, theirs) => format!("{ours} Penstock and {theirs} other consumers are reading"),
+        (ours, 0) => format!("read by {ours} Penstock consumer{}", plural(ours)),
+        (0, theirs) => format!("read by {theirs} other consumer{}", plural(theirs)),
+        (ours, theirs) => format!("read by {ours} Penstock and {theirs} other consumer{}", plural(theirs)),
     };
     let found = format!("{who}; {}", backlog(group));
     let behind = group.lag.unwrap_or_default() + group.pending;
@@ -135,6 +135,10 @@ fn foreign(policy: &Policy, group: &GroupSeen, check: String) -> Finding {
     }
 }
 
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
 fn backlog(group: &GroupSeen) -> String {
     let lag = group.lag.map_or_else(|| "lag unknown".to_owned(), |lag| format!("lag {lag}"));
     format!("{lag}, pending {}", group.pending)
@@ -190,17 +194,13 @@ mod tests {
     #[test]
     fn whoever_reads_is_named() {
         let cases: &[(Seen, Level, &str)] = &[
-            (
-                seen(Some(0), &[("python-worker-0", 0, 1)], &[]),
-                Level::Ok,
-                "1 other consumers are reading; lag 0, pending 0",
-            ),
-            (seen(Some(0), &[("a", 0, 900)], &["a"]), Level::Ok, "1 Penstock consumers are reading"),
+            (seen(Some(0), &[("python-worker-0", 0, 1)], &[]), Level::Ok, "read by 1 other consumer; lag 0, pending 0"),
+            (seen(Some(0), &[("a", 0, 900)], &["a"]), Level::Ok, "read by 1 Penstock consumer"),
             (seen(None, &[("a", 0, 1)], &["a"]), Level::Ok, "lag unknown"),
             (
                 seen(Some(0), &[("a", 0, 1), ("worker-0-p1", 0, 1)], &["a"]),
                 Level::Note,
-                "1 Penstock and 1 other consumers are reading",
+                "read by 1 Penstock and 1 other",
             ),
             (seen(Some(0), &[], &[]), Level::Note, "no consumers are reading"),
             (seen(Some(5), &[("a", 0, 900)], &[]), Level::Warn, "no consumers are reading"),

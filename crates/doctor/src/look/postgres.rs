@@ -197,25 +197,25 @@ impl Questions<'_> {
 
     async fn server(&mut self, second: Option<PgConnection>, seen: &mut PostgresSeen) -> Result<(), String> {
         let version: Vec<(i32,)> =
-            self.rows("the version", "SELECT current_setting('server_version_num')::int", &[]).await?;
+            self.rows("server version", "SELECT current_setting('server_version_num')::int", &[]).await?;
         seen.version = version.first().map(|(version,)| *version).unwrap_or_default();
-        let settings: Vec<(String, String)> = self.rows("the server's settings (pg_settings)", SETTINGS, &[]).await?;
+        let settings: Vec<(String, String)> = self.rows("server settings (pg_settings)", SETTINGS, &[]).await?;
         seen.settings = settings.into_iter().collect();
-        let facts: Vec<Facts> = self.rows("the facts of server, database and role", FACTS, &[]).await?;
+        let facts: Vec<Facts> = self.rows("server, database and role", FACTS, &[]).await?;
         seen.facts = facts.into_iter().next().unwrap_or_default();
-        let size: Vec<(i64,)> = self.rows("the database's size", SIZE, &[]).await?;
+        let size: Vec<(i64,)> = self.rows("database size", SIZE, &[]).await?;
         seen.facts.size = size.first().map(|(size,)| *size).unwrap_or_default();
         if let Some(mut second) = second {
             // Idle both of them: whoever lends sessions by the transaction gives the one that was given back last.
             let pid = "SELECT pg_backend_pid()";
-            let one: Vec<(i32,)> = self.rows("the session's process", pid, &[]).await?;
+            let one: Vec<(i32,)> = self.rows("backend pid", pid, &[]).await?;
             let other =
                 timeout(QUESTION, sqlx::query_as::<_, (i32,)>(pid).persistent(false).fetch_one(&mut second)).await;
             seen.shared_session = matches!((one.first(), &other), (Some(one), Ok(Ok(other))) if one == other);
             let _ = timeout(QUESTION, second.close()).await;
         }
         type Session = (String, String, i64, Vec<String>, Option<bool>, Option<bool>);
-        let sessions: Vec<Session> = self.rows("who is connected (pg_stat_activity)", SESSIONS, &[]).await?;
+        let sessions: Vec<Session> = self.rows("sessions (pg_stat_activity)", SESSIONS, &[]).await?;
         seen.sessions = sessions
             .into_iter()
             .map(|(application, address, count, inserts, python, hidden)| Sessions {
@@ -227,16 +227,16 @@ impl Questions<'_> {
                 hidden: hidden.unwrap_or_default(),
             })
             .collect();
-        seen.slots = self.rows("the replication slots", SLOTS, &[]).await?;
-        let archive: Vec<(Option<bool>,)> = self.rows("the archiver", ARCHIVE, &[]).await?;
+        seen.slots = self.rows("replication slots", SLOTS, &[]).await?;
+        let archive: Vec<(Option<bool>,)> = self.rows("archiver", ARCHIVE, &[]).await?;
         seen.archive_failing = archive.first().and_then(|(failing,)| *failing);
         Ok(())
     }
 
     async fn schema(&mut self, seen: &mut PostgresSeen) -> Result<(), String> {
-        let public: Vec<(String, Vec<String>)> = self.rows("the tables in public", PUBLIC, &[]).await?;
+        let public: Vec<(String, Vec<String>)> = self.rows("tables in public", PUBLIC, &[]).await?;
         seen.public = public.into_iter().map(|(name, columns)| (name, columns.into_iter().collect())).collect();
-        let ours: Vec<(String,)> = self.rows("the tables in penstock", OURS, &[]).await?;
+        let ours: Vec<(String,)> = self.rows("tables in penstock", OURS, &[]).await?;
         seen.ours = ours.into_iter().map(|(name,)| name).collect();
         if seen.ours.contains("migrations") {
             let dirty: Vec<(i64,)> = self.rows("penstock.migrations", DIRTY, &[]).await?;
@@ -249,10 +249,10 @@ impl Questions<'_> {
         let written: Vec<String> =
             TABLES.iter().filter(|table| table.name != "firehose_cursor").map(|table| table.name.to_owned()).collect();
         let one = |rows: Vec<(String,)>| rows.into_iter().map(|(text,)| text).collect();
-        seen.missing_keys = one(self.rows("the unique keys", KEYS, &[&names, &keys]).await?);
+        seen.missing_keys = one(self.rows("unique indexes", KEYS, &[&names, &keys]).await?);
         seen.invalid_indexes = one(self.rows("invalid indexes", INVALID, &[]).await?);
-        seen.missing_rights = one(self.rows("the rights of the role", RIGHTS, &[&written]).await?);
-        seen.foreign_owned = one(self.rows("the tables' owners", OWNED, &[]).await?);
+        seen.missing_rights = one(self.rows("privileges", RIGHTS, &[&written]).await?);
+        seen.foreign_owned = one(self.rows("table owners", OWNED, &[]).await?);
         seen.lacks = self.lacks().await?;
         Ok(())
     }
@@ -265,10 +265,10 @@ impl Questions<'_> {
         match lacks {
             Ok(Ok(lacks)) => Ok(Some(lacks)),
             Ok(Err(error)) => {
-                self.unseen.push(("what the tables lack".to_owned(), text::chain(&error)));
+                self.unseen.push(("missing tables and columns".to_owned(), text::chain(&error)));
                 Ok(None)
             }
-            Err(_) => Err(late("what the tables lack")),
+            Err(_) => Err(late("missing tables and columns")),
         }
     }
 

@@ -100,7 +100,7 @@ impl Questions<'_> {
     }
 
     async fn server(&mut self, seen: &mut RedisSeen) -> Result<(), String> {
-        if let Some(info) = self.ask("the server's state (INFO)", "INFO", Vec::new()).await? {
+        if let Some(info) = self.ask("server state (INFO)", "INFO", Vec::new()).await? {
             let info = info.as_string().unwrap_or_default();
             let fields = info.lines().filter_map(|line| line.split_once(':'));
             seen.info = fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
@@ -108,19 +108,19 @@ impl Questions<'_> {
         let names = std::iter::once("GET").chain(CONFIG).map(str::to_owned).collect();
         let several = seen.text("redis_version").is_none_or(|version| !version.starts_with(['4', '5', '6']));
         if several {
-            if let Some(config) = self.ask("the server's settings (CONFIG GET)", "CONFIG", names).await? {
+            if let Some(config) = self.ask("server settings (CONFIG GET)", "CONFIG", names).await? {
                 seen.config = strings(config);
             }
         } else {
             for name in CONFIG {
                 let asked = vec!["GET".to_owned(), name.to_owned()];
-                let Some(config) = self.ask("the server's settings (CONFIG GET)", "CONFIG", asked).await? else {
+                let Some(config) = self.ask("server settings (CONFIG GET)", "CONFIG", asked).await? else {
                     break;
                 };
                 seen.config.extend(strings(config));
             }
         }
-        let clock = self.ask("the server's clock (TIME)", "TIME", Vec::new()).await?;
+        let clock = self.ask("server time (TIME)", "TIME", Vec::new()).await?;
         let clock = clock.and_then(|value| {
             let parts: Vec<u64> = array(value).iter().filter_map(number).collect();
             let [seconds, micros] = parts[..] else { return None };
@@ -147,7 +147,7 @@ impl Questions<'_> {
             (keys.pending_messages(), "list"),
         ];
         for (key, wanted) in wanted {
-            let found = self.ask(&format!("the type of {key}"), "TYPE", vec![key.clone()]).await?;
+            let found = self.ask(&format!("type of {key} (TYPE)"), "TYPE", vec![key.clone()]).await?;
             let found = found.and_then(|value| value.as_string()).unwrap_or_else(|| "none".to_owned());
             if found != "none" && found != wanted {
                 seen.wrong_types.push((key, found, wanted.to_owned()));
@@ -161,11 +161,11 @@ impl Questions<'_> {
         let Some((moment, first)) = self.moment(stream).await? else { return Ok(()) };
         seen.stream = Some(moment);
         let newest = [stream, "+", "-", "COUNT", &NEWEST.to_string()].map(str::to_owned).to_vec();
-        if let Some(newest) = self.ask("the newest entries (XREVRANGE)", "XREVRANGE", newest).await? {
+        if let Some(newest) = self.ask("newest entries (XREVRANGE)", "XREVRANGE", newest).await? {
             seen.newest = array(newest).into_iter().filter_map(entry).collect();
         }
         let asked = vec!["GROUPS".to_owned(), stream.to_owned()];
-        let Some(groups) = self.ask("the groups (XINFO GROUPS)", "XINFO", asked).await? else { return Ok(()) };
+        let Some(groups) = self.ask("consumer groups (XINFO GROUPS)", "XINFO", asked).await? else { return Ok(()) };
         for group in array(groups).into_iter().take(GROUPS) {
             let group = self.group(stream, first, &fields(group)).await?;
             seen.groups.push(group);
@@ -178,7 +178,7 @@ impl Questions<'_> {
             .collect();
         for name in names {
             let key = settings.keys.consumer_alive(&name);
-            let alive = self.ask("which workers live (EXISTS)", "EXISTS", vec![key]).await?;
+            let alive = self.ask("worker heartbeats (EXISTS)", "EXISTS", vec![key]).await?;
             let Some(alive) = alive else { break };
             if number(&alive) == Some(1) {
                 seen.alive.insert(name);
@@ -189,7 +189,7 @@ impl Questions<'_> {
 
     async fn moment(&mut self, stream: &str) -> Result<Option<(Moment, Option<StreamId>)>, String> {
         let asked = vec!["STREAM".to_owned(), stream.to_owned()];
-        let Some(found) = self.ask("the stream (XINFO STREAM)", "XINFO", asked).await? else { return Ok(None) };
+        let Some(found) = self.ask("stream (XINFO STREAM)", "XINFO", asked).await? else { return Ok(None) };
         let mut found = fields(found);
         let of = |name: &str| found.get(name).and_then(number);
         let moment = Moment {
@@ -210,7 +210,7 @@ impl Questions<'_> {
             ..GroupSeen::default()
         };
         let asked = vec!["CONSUMERS".to_owned(), stream.to_owned(), group.name.clone()];
-        if let Some(consumers) = self.ask("the consumers (XINFO CONSUMERS)", "XINFO", asked).await? {
+        if let Some(consumers) = self.ask("consumers (XINFO CONSUMERS)", "XINFO", asked).await? {
             let consumers = array(consumers).into_iter().take(CONSUMERS).map(fields);
             group.consumers = consumers
                 .map(|of| ConsumerSeen {
@@ -224,7 +224,7 @@ impl Questions<'_> {
         if let (true, Some(first)) = (group.pending > 0, first) {
             let asked =
                 [stream, &group.name, "-", &format!("({first}"), &TRIMMED.to_string()].map(str::to_owned).to_vec();
-            if let Some(below) = self.ask("what is pending (XPENDING)", "XPENDING", asked).await? {
+            if let Some(below) = self.ask("pending entries (XPENDING)", "XPENDING", asked).await? {
                 group.trimmed_pending = u64::try_from(array(below).len()).unwrap_or_default();
             }
         }
@@ -267,10 +267,10 @@ impl Questions<'_> {
         }
         let letters = keys.dead_letters();
         if is_sound(&letters) {
-            let length = self.ask("the dead letters (XLEN)", "XLEN", vec![letters.clone()]).await?;
+            let length = self.ask("dead letters (XLEN)", "XLEN", vec![letters.clone()]).await?;
             seen.dead_letters = length.as_ref().and_then(number).unwrap_or_default();
             let newest = [&letters, "+", "-", "COUNT", "1"].map(str::to_owned).to_vec();
-            let newest = self.ask("the newest dead letter (XREVRANGE)", "XREVRANGE", newest).await?;
+            let newest = self.ask("newest dead letter (XREVRANGE)", "XREVRANGE", newest).await?;
             seen.newest_dead_letter = newest
                 .and_then(|value| array(value).into_iter().next())
                 .and_then(|entry| array(entry).first().and_then(id));
@@ -279,7 +279,7 @@ impl Questions<'_> {
     }
 
     async fn lease(&mut self, key: &str) -> Result<bool, String> {
-        let held = self.ask("who may write (EXISTS)", "EXISTS", vec![key.to_owned()]).await?;
+        let held = self.ask("ingest lease (EXISTS)", "EXISTS", vec![key.to_owned()]).await?;
         Ok(held.as_ref().and_then(number) == Some(1))
     }
 
@@ -294,7 +294,7 @@ impl Questions<'_> {
                 break;
             }
             let asked = [stream, &format!("({from}"), "+", "COUNT", &PAGE.to_string()].map(str::to_owned).to_vec();
-            let Some(page) = self.ask("the entries that came (XRANGE)", "XRANGE", asked).await? else { break };
+            let Some(page) = self.ask("new entries (XRANGE)", "XRANGE", asked).await? else { break };
             let page: Vec<EntrySeen> = array(page).into_iter().filter_map(entry).collect();
             let Some(last) = page.last() else { break };
             (from, left) = (last.id, left - PAGE);

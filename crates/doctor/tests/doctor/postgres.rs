@@ -26,7 +26,7 @@ async fn an_empty_database_and_a_migrated_one_are_told_apart() {
     clinic.examine().await.says(Level::Fail, "schema", "a migration that was interrupted");
     clinic.sql("DROP TABLE penstock.tombstones").await;
     clinic.sql("ALTER TABLE posts DROP COLUMN facets").await;
-    clinic.examine().await.says(Level::Fail, "schema", "column posts.facets, table penstock.tombstones");
+    clinic.examine().await.says(Level::Fail, "schema", "table penstock.tombstones, column posts.facets");
 }
 
 #[tokio::test]
