@@ -52,6 +52,8 @@ pub(crate) struct Policy {
     pub(crate) checkpoint_interval: Duration,
     /// Whether a Redis that evicts is allowed.
     pub(crate) allow_eviction: bool,
+    /// Whether ingest keeps the cursor of the AppView's ingestion.
+    pub(crate) appview_cursor: bool,
     /// How many connections a process holds.
     pub(crate) pool_size: u32,
 }

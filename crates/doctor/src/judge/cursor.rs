@@ -132,6 +132,12 @@ pub(super) fn judge_appview(seen: &Seen, postgres: &PostgresSeen, findings: &mut
                 let found = format!("the TypeScript ingestion's row is at {number}, {against}, updated {age} ago");
                 if postgres.cursor_moved {
                     Finding::ok(CHECK, format!("{found}, and advancing"))
+                } else if redis.lease && seen.policy.appview_cursor && row.age > FRESH {
+                    Finding::warn(
+                        CHECK,
+                        format!("{found}, although ingest.appviewCursor is set"),
+                        "give ingest DATABASE_URL, and check its log",
+                    )
                 } else if redis.lease && row.age > FRESH {
                     Finding::note(CHECK, format!("{found}; it would resume there"))
                         .advised("set ingest.appviewCursor if you may want to switch back")
@@ -256,6 +262,8 @@ mod tests {
         assert!(
             of(&all(&seen), "cursor.appview").advice.as_ref().is_some_and(|advice| advice.contains("appviewCursor"))
         );
+        seen.policy.appview_cursor = true;
+        assert_eq!(level(&seen, "cursor.appview"), Level::Warn);
         postgres.cursor_moved = true;
         seen.postgres = Some(Side { seen: postgres.clone(), ..Side::default() });
         assert_eq!(level(&seen, "cursor.appview"), Level::Ok);

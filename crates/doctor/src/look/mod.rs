@@ -66,6 +66,7 @@ fn policy(settings: &Settings) -> Policy {
         foreign_group_hold: settings.ingest.foreign_group_hold,
         checkpoint_interval: settings.worker.checkpoint_interval,
         allow_eviction: settings.redis.allow_eviction,
+        appview_cursor: settings.ingest.appview_cursor,
         pool_size: settings.postgres.pool_size.get(),
     }
 }
