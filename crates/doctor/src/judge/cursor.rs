@@ -34,7 +34,7 @@ pub(super) fn judge(seen: &Seen, findings: &mut Vec<Finding>) {
         return;
     };
     findings.push(match &redis.source {
-        None => taken_over(redis, cursor, newest),
+        None => taken_over(cursor, newest),
         Some(source) => {
             let note = own(redis, cursor, newest, &source.host);
             if policy.hosts.contains(&source.host) {
@@ -82,9 +82,9 @@ fn own(redis: &RedisSeen, cursor: u64, newest: Option<u64>, host: &str) -> Findi
 }
 
 /// A cursor that ours did not write: Python's, or set by hand.
-fn taken_over(redis: &RedisSeen, cursor: u64, newest: Option<u64>) -> Finding {
+fn taken_over(cursor: u64, newest: Option<u64>) -> Finding {
     const CHECK: &str = "cursor";
-    let moved = if redis.state.is_empty() { "not written by Penstock" } else { "not written by Penstock" };
+    let moved = "not written by Penstock";
     let Some(newest) = newest else {
         return Finding::note(
             CHECK,

@@ -29,7 +29,7 @@ pub(crate) async fn look(settings: &Settings, pause: Duration) -> Seen {
         let postgres = async {
             if let (Some(url), Some(side)) = (url, postgres.as_mut()) {
                 bounded(pause, side, async |side| {
-                    postgres::look(url, settings.message_buffer.enabled, pause, side).await
+                    postgres::look(url, settings.message_buffer.enabled, pause, side).await;
                 })
                 .await;
             }
