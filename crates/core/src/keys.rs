@@ -41,6 +41,27 @@ pub const GROUP: &str = "firehose-processors";
 /// Another reader's group on the same stream: never touched.
 pub const FOREIGN_GROUP: &str = "osprey-consumers";
 
+/// Where the AppView caches what it read from its tables. It is another system's, and so has none of our prefix.
+pub mod cache {
+    /// String: the counts of a post.
+    #[must_use]
+    pub fn post_aggregations(post: &str) -> String {
+        format!("atproto:cache:post_aggregations:{post}")
+    }
+
+    /// String: what an account did with a post.
+    #[must_use]
+    pub fn post_viewer_states(viewer: &str, post: &str) -> String {
+        format!("atproto:cache:post_viewer_states:{viewer}:{post}")
+    }
+
+    /// String: the thread around a reply.
+    #[must_use]
+    pub fn thread_contexts(post: &str) -> String {
+        format!("atproto:cache:thread_contexts:{post}")
+    }
+}
+
 /// What goes over the control channel.
 pub const CONTROL_RECONNECT: &str = "reconnect";
 
@@ -287,6 +308,17 @@ mod tests {
         assert_eq!(keys.outside_hash_slot(), Some("my-stream"));
         assert_eq!(Keys::new(KeyPrefix::new("{b}:").unwrap(), Names::default()).outside_hash_slot(), None);
         assert_eq!(Keys::default().outside_hash_slot(), Some("firehose:events"));
+    }
+
+    #[test]
+    fn the_cache_of_the_appview_has_its_own_names() {
+        let post = "at://did:plc:b/app.bsky.feed.post/r";
+        assert_eq!(cache::post_aggregations(post), format!("atproto:cache:post_aggregations:{post}"));
+        assert_eq!(
+            cache::post_viewer_states("did:plc:a", post),
+            format!("atproto:cache:post_viewer_states:did:plc:a:{post}")
+        );
+        assert_eq!(cache::thread_contexts(post), format!("atproto:cache:thread_contexts:{post}"));
     }
 
     #[test]

@@ -120,3 +120,15 @@ CREATE TABLE IF NOT EXISTS penstock.profiles (
   pinned_post jsonb,
   created_at timestamp
 ) WITH (fillfactor = 80);
+
+-- The CIDs of likes whose post is not there: `likes` has no column for them, and the notification that comes with the post
+-- says them.
+CREATE TABLE IF NOT EXISTS penstock.waiting_cids (
+  uri varchar(512) COLLATE "C" PRIMARY KEY,
+  cid varchar(255) NOT NULL
+);
+
+-- Posts that came or went and had more answers, likes, reposts and quotes than one transaction deals with.
+CREATE TABLE IF NOT EXISTS penstock.unfinished_posts (
+  uri varchar(512) COLLATE "C" PRIMARY KEY
+);

@@ -105,6 +105,14 @@ impl Events {
         debug!(entries, rows, took = ?took, "batch committed");
     }
 
+    /// Notifications were not made because their URI is longer than its column.
+    pub(crate) fn refused_notifications(&self, notifications: u64) {
+        if notifications > 0 {
+            self.metrics.counter(Metric::NotificationsRefused, None).inc_by(notifications);
+            debug!(notifications, "notifications have no place: their uri is too long");
+        }
+    }
+
     /// A transaction failed for a reason that is not the data's fault.
     pub(crate) fn retry(&self, reason: &'static str) {
         self.metrics.counter(Metric::Retries, reason).inc();

@@ -78,6 +78,10 @@ pub(crate) async fn sweep(work: Arc<Work>) {
         if swept.rows > 0 {
             work.events.swept(swept.rows);
         }
+        if !swept.stale.is_empty() {
+            // Whoever ends before leaves it to the keys' expiry.
+            let _ = work.insist(Action::Acknowledge, || work.consumer.delete_stale(&swept.stale)).await;
+        }
         tokio::select! {
             biased;
             () = work.stop.cancelled() => return,

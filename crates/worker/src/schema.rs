@@ -69,7 +69,7 @@ SELECT set_config('search_path', coalesce(nullif((SELECT string_agg(quote_ident(
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The columns of the tables that hold no records, as far as the worker uses them.
-const OTHERS: [(&str, &[&str]); 14] = [
+const OTHERS: [(&str, &[&str]); 16] = [
     (
         "users",
         &[
@@ -124,6 +124,8 @@ const OTHERS: [(&str, &[&str]); 14] = [
     ("penstock.checkpoint", &["host", "seq", "stream_id", "updated_at"]),
     ("penstock.dead_letters", &["orig_id", "kind", "data", "seq", "deliveries", "error", "consumer", "created_at"]),
     ("penstock.meta", &["key", "value"]),
+    ("penstock.waiting_cids", &["uri", "cid"]),
+    ("penstock.unfinished_posts", &["uri"]),
 ];
 
 /// The columns of the message system's table, and of what we keep beside it.

@@ -33,6 +33,7 @@ pub(crate) fn store(settings: &Settings) -> Option<StoreSettings> {
         statement_timeout: settings.postgres.statement_timeout,
         search_vector: settings.worker.search_vector,
         messages: settings.message_buffer.enabled,
+        projections: settings.worker.projections.clone(),
         ..StoreSettings::new(url.expose())
     })
 }

@@ -105,6 +105,7 @@ pub(crate) async fn attempt(work: &Work, entries: &[Entry]) -> Result<Attempt, A
         Ok(applied) => {
             work.troubles.over(Action::Apply, &work.events);
             step.done("penstock.rows", applied.rows.values().sum());
+            work.events.refused_notifications(applied.refused_notifications);
             work.events.committed(
                 entries.len(),
                 started.elapsed(),
@@ -153,6 +154,7 @@ pub(crate) async fn finish(
     let mut rejected = applied.rejected;
     rejected.sort_by_key(|rejected| (rejected.entry, rejected.op));
     let mut acknowledgement = Acknowledgement::default();
+    acknowledgement.make_stale(applied.stale);
     let mut faulty = rejected.chunk_by(|a, b| a.entry == b.entry).peekable();
     for (index, (entry, origin)) in entries.iter().zip(origins).enumerate() {
         match faulty.next_if(|faults| faults.first().is_some_and(|fault| fault.entry == index)) {
@@ -189,6 +191,7 @@ pub(crate) async fn dissect(work: &Work, entry: &Entry, origin: &Delivery, error
         return bury(work, entry, origin, &Failure::whole(error)).await;
     }
     let mut failure = Failure::default();
+    let mut acknowledgement = Acknowledgement::default();
     let mut bisection = Bisection::new(groups.len());
     // The whole was refused already.
     bisection.next();
@@ -199,6 +202,7 @@ pub(crate) async fn dissect(work: &Work, entry: &Entry, origin: &Delivery, error
         match apply(work, std::slice::from_ref(&part)).await? {
             Ok(applied) => {
                 bisection.accepted();
+                acknowledgement.make_stale(applied.stale);
                 for Rejected { op, reason, .. } in applied.rejected {
                     match op.and_then(|op| ops.get(op)) {
                         Some(op) => failure.add(&[*op], &reason),
@@ -215,10 +219,10 @@ pub(crate) async fn dissect(work: &Work, entry: &Entry, origin: &Delivery, error
     }
     if failure.is_empty() {
         // What was at fault is so no longer.
-        let mut acknowledgement = Acknowledgement::default();
         acknowledgement.add(entry.event.kind(), entry.id);
         return acknowledge(work, &acknowledgement).await;
     }
+    acknowledge(work, &acknowledgement).await?;
     bury(work, entry, origin, &failure).await
 }
 

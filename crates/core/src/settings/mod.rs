@@ -4,6 +4,7 @@ mod address;
 mod layers;
 mod otlp;
 mod postgres;
+mod projections;
 mod section;
 mod value;
 
@@ -16,6 +17,7 @@ use thiserror::Error;
 pub use address::{PostgresUrl, RedisKind, RedisUrl, RelayUrl, SUBSCRIBE_REPOS, mask};
 pub use layers::{FileError, Layers, Origin, environment_name};
 pub use otlp::{OtlpEndpoint, OtlpProtocol, Pairs, Ratio, SecretPairs};
+pub use projections::{Projection, Projections};
 pub use section::Field;
 pub use value::{LogFormat, Percent, Secret, Start, Value};
 
@@ -164,6 +166,8 @@ settings! {
         opt_out_interval "optOutInterval": Duration = "1m", from "10ms" to "5m";
         /// Whether the text search columns of users and posts are filled.
         search_vector "searchVector": bool = "false";
+        /// What is derived from records for an AppView besides: each table by its name, and `cache`, its cache in Redis. `auto`: where the table is there.
+        projections "projections": Projections = "auto";
     }
 }
 

@@ -106,6 +106,7 @@ metrics! {
     BatchSeconds: Histogram(SECONDS), "penstock_worker_batch_duration_seconds", "Time from a batch being full to its acknowledgement";
     TransactionSeconds: Histogram(SECONDS), "penstock_worker_transaction_duration_seconds", "Time of a batch's transaction, commit included";
     RowsWritten: Counter, "penstock_worker_rows_written_total" by "table", "Rows inserted, updated or deleted";
+    NotificationsRefused: Counter, "penstock_worker_notifications_refused_total", "Notifications not made because their URI is longer than its column";
     Retries: Counter, "penstock_worker_retries_total" by "reason", "Batches tried again";
     RecordsRefused: Counter, "penstock_worker_records_refused_total", "Changes of records not written because their account opted out";
     InFlight: Gauge, "penstock_worker_entries_in_flight", "Entries read and not yet acknowledged by this process";

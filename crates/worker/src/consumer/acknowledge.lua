@@ -1,6 +1,7 @@
 -- Acknowledges entries, and counts those that were still pending: whoever repeats this counts nothing twice.
 -- KEYS: the stream, the applied events, this minute's activity, what this consumer has applied.
--- ARGV: group, field of the total, how many kinds, for each its two fields and its number of IDs, then the IDs.
+-- ARGV: group, field of the total, how many kinds, for each its two fields and its number of IDs, then the IDs, then keys of
+-- the AppView's cache that are stale now. They are no KEYS: whoever may not delete them may still acknowledge.
 local kinds = tonumber(ARGV[3])
 local at = 4 + kinds * 3
 local total = 0
@@ -18,6 +19,9 @@ for kind = 0, kinds - 1 do
     redis.call('HINCRBY', KEYS[3], active, acknowledged)
     total = total + acknowledged
   end
+end
+for first = at, #ARGV, 1000 do
+  redis.pcall('UNLINK', unpack(ARGV, first, math.min(first + 999, #ARGV)))
 end
 if total > 0 then
   redis.call('HINCRBY', KEYS[2], ARGV[2], total)

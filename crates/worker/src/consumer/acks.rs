@@ -1,5 +1,7 @@
 //! What was settled leaves the group: applied, or among the dead letters. Each script may be repeated safely.
 
+use std::collections::BTreeSet;
+
 use fred::types::Value;
 use jiff::Timestamp;
 use penstock_core::data::EventKind;
@@ -16,6 +18,8 @@ const KINDS: [EventKind; 3] = [EventKind::Commit, EventKind::Identity, EventKind
 #[derive(Debug, Default)]
 pub(crate) struct Acknowledgement {
     ids: [Vec<StreamId>; 3],
+    /// Keys of the AppView's cache that are stale by what was applied.
+    stale: BTreeSet<String>,
 }
 
 /// An entry that failed for good.
@@ -51,20 +55,30 @@ impl Acknowledgement {
         }
     }
 
+    /// Adds keys of the AppView's cache that are to go with the entries.
+    pub(crate) fn make_stale(&mut self, stale: BTreeSet<String>) {
+        if self.stale.is_empty() {
+            self.stale = stale;
+        } else {
+            self.stale.extend(stale);
+        }
+    }
+
     pub(crate) fn ids(&self) -> impl Iterator<Item = StreamId> {
         self.ids.iter().flatten().copied()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.ids.iter().all(Vec::is_empty)
+        self.ids.iter().all(Vec::is_empty) && self.stale.is_empty()
     }
 
-    fn arguments(&self, group: &str) -> Vec<Value> {
+    fn arguments<'k>(&self, group: &str, stale: impl Iterator<Item = &'k String>) -> Vec<Value> {
         let mut arguments = vec![group.into(), cluster::TOTAL.into(), Value::Integer(KINDS.len() as i64)];
         for (kind, ids) in KINDS.into_iter().zip(&self.ids) {
             arguments.extend([cluster::kind(kind).into(), kind.as_str().into(), Value::Integer(ids.len() as i64)]);
         }
         arguments.extend(self.ids().map(text));
+        arguments.extend(stale.map(|key| Value::from(key.as_str())));
         arguments
     }
 }
@@ -80,7 +94,9 @@ impl Consumer {
         let minute = u64::try_from(now.as_second() / 60).unwrap_or_default();
         let applied_by_us = keys.consumer_applied(consumer);
         let touched = vec![stream.to_string(), keys.cluster_metrics(), keys.activity(minute), applied_by_us];
-        self.run(include_str!("acknowledge.lua"), touched, applied.arguments(group)).await
+        let deleted = self.delete_stale_before(&applied.stale).await?;
+        let stale = applied.stale.iter().skip(deleted);
+        self.run(include_str!("acknowledge.lua"), touched, applied.arguments(group, stale)).await
     }
 
     /// Acknowledges an entry that failed for good and puts it among the dead letters; `false` where it was not pending.

@@ -5,6 +5,7 @@ mod claims;
 mod counts;
 mod join;
 mod roster;
+mod stale;
 mod survey;
 
 use std::sync::Arc;

@@ -23,6 +23,8 @@ pub(crate) struct Tally {
     pub(crate) post_aggregations: i64,
     /// The accounts of the batch that opted out.
     pub(crate) opted_out: BTreeSet<String>,
+    /// Notifications that have no place because their URI is too long.
+    pub(crate) refused_notifications: u64,
 }
 
 /// Adds to the rows that there are, and returns whose those are; all are locked in order, also those that stay as they are.
@@ -135,7 +137,6 @@ pub(crate) async fn write_counts(
     plan: &mut Plan<'_, '_>,
     tally: &mut Tally,
 ) -> sqlx::Result<()> {
-    plan.counts.settle();
     for Liked { table, .. } in &LIKED {
         for uri in plan.tables.get(table).into_iter().flat_map(|writes| writes.inserts.keys()) {
             plan.counts.hold(uri);
@@ -269,8 +270,13 @@ impl Tally {
     }
 
     pub(crate) fn left_shadows(&mut self, rows: u64) {
+        self.wrote("penstock.shadowed", rows);
+    }
+
+    /// Counts rows of a table that holds no records.
+    pub(crate) fn wrote(&mut self, table: &'static str, rows: u64) {
         if rows > 0 {
-            *self.rows.entry("penstock.shadowed").or_default() += rows;
+            *self.rows.entry(table).or_default() += rows;
         }
     }
 

@@ -17,6 +17,8 @@ use super::version::{Stamp, Verdict, Version};
 pub(crate) struct Plan<'b, 'a> {
     pub(crate) tables: BTreeMap<Table, Writes<'b, 'a>>,
     pub(crate) counts: Counts,
+    /// The places of records that came, changed or went.
+    pub(crate) pairs: Vec<Pair>,
     /// Tombstones that are set, by URI.
     pub(crate) tombstones: BTreeMap<String, Version>,
     pub(crate) tombstones_gone: BTreeSet<String>,
@@ -101,6 +103,7 @@ pub(crate) fn decide<'b, 'a>(
     }
     for (pair, contest) in contests {
         plan.settle(&pair, &contest, seen, &deleted_through);
+        plan.pairs.push(pair);
     }
     plan
 }

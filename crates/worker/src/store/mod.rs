@@ -14,6 +14,7 @@ mod checkpoint;
 mod connection;
 mod counts;
 mod decide;
+mod derived;
 mod error;
 mod letters;
 mod messages;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_core::entry::Entry;
+use penstock_core::settings::{Projection, Projections};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 
@@ -44,6 +46,7 @@ use batch::{Batch, What};
 pub use checkpoint::Checkpoint;
 use counts::Tally;
 use decide::decide;
+use derived::{Projector, Stale};
 use error::Fault;
 pub use error::{ApplyError, StoreError};
 pub use letters::DeadLetter;
@@ -69,6 +72,10 @@ pub struct StoreSettings {
     pub search_vector: bool,
     /// Whether the message buffer writes here, too; default false.
     pub messages: bool,
+    /// What is derived from records besides; default what has its table.
+    pub projections: Projections,
+    /// How many rows follow at once from posts that came or went; default 5,000. The others follow later.
+    pub page: u32,
 }
 
 /// The database that entries are written to; clones share its connections.
@@ -80,6 +87,8 @@ pub struct Store {
     statements: Arc<Statements>,
     search_vector: bool,
     messages: bool,
+    projector: Projector,
+    page: u32,
 }
 
 /// What a batch did.
@@ -91,6 +100,10 @@ pub struct Applied {
     pub rejected: Vec<Rejected>,
     /// Changes of records that were not written because their account opted out.
     pub refused: u64,
+    /// Notifications that were not made because their URI is longer than its column.
+    pub refused_notifications: u64,
+    /// Keys of the AppView's cache that are stale by it.
+    pub stale: BTreeSet<String>,
 }
 
 /// An op, or an entry, that has no place in its table.
@@ -146,6 +159,8 @@ impl StoreSettings {
             statement_timeout: Duration::from_secs(60),
             search_vector: false,
             messages: false,
+            projections: Projections::Auto,
+            page: 5000,
         }
     }
 }
@@ -175,8 +190,9 @@ impl Store {
             .map_err(StoreError::Connect)?;
         let statements = Arc::new(Statements::new(settings.search_vector));
         let deadline = settings.acquire_timeout + 2 * settings.statement_timeout;
-        let StoreSettings { search_vector, messages, .. } = *settings;
-        Ok(Self { pool, deadline, statements, search_vector, messages })
+        let projector = Projector::new(settings.projections.clone());
+        let StoreSettings { search_vector, messages, page, .. } = *settings;
+        Ok(Self { pool, deadline, statements, search_vector, messages, projector, page: page.max(1) })
     }
 
     /// Returns the connections, for what the worker keeps in PostgreSQL besides rows.
@@ -191,8 +207,18 @@ impl Store {
     /// Names what is missing, or that PostgreSQL could not be asked.
     pub async fn check_schema(&self) -> Result<(), SchemaError> {
         let mut conn = self.connection().await.map_err(SchemaError::Connect)?;
-        let checked = self.in_time(schema::check(&mut conn, self.messages)).await;
+        let checked = self.in_time(self.check_all(&mut conn)).await;
         conn.answered(checked)
+    }
+
+    async fn check_all(&self, conn: &mut PgConnection) -> Result<(), SchemaError> {
+        schema::check(conn, self.messages).await?;
+        let missing = derived::missing(conn, self.projector.asked()).await?;
+        if !missing.is_empty() {
+            return Err(SchemaError::Missing(missing));
+        }
+        self.projector.refresh(conn).await?;
+        Ok(())
     }
 
     /// Writes a batch of entries in one transaction: whatever their order, and however often they come.
@@ -208,7 +234,7 @@ impl Store {
             return Ok(Applied { rejected: batch.rejected, ..Applied::default() });
         }
         let mut attempt = 1;
-        let tally = loop {
+        let (tally, stale) = loop {
             match self.attempt(worker, &batch).await {
                 Err(fault) if fault.is_race() && attempt < ATTEMPTS => attempt += 1,
                 other => break other?,
@@ -220,25 +246,44 @@ impl Store {
         // What is not to be kept is not kept as a dead letter either.
         let of = |rejected: &Rejected| entries.get(rejected.entry).map(|entry| entry.event.did());
         let rejected = batch.rejected.into_iter().filter(|rejected| !of(rejected).is_some_and(is_refused)).collect();
-        Ok(Applied { rows: tally.rows, rejected, refused })
+        Ok(Applied {
+            rows: tally.rows,
+            rejected,
+            refused,
+            refused_notifications: tally.refused_notifications,
+            stale: stale.into_keys(),
+        })
     }
 
-    async fn attempt(&self, worker: &str, batch: &Batch<'_>) -> Result<Tally, Fault> {
+    async fn attempt(&self, worker: &str, batch: &Batch<'_>) -> Result<(Tally, Stale), Fault> {
         let mut conn = self.connection().await?;
         let written = self.in_time(self.transact(&mut conn, worker, batch)).await;
         conn.answered(written)
     }
 
-    async fn transact(&self, conn: &mut PgConnection, worker: &str, batch: &Batch<'_>) -> Result<Tally, Fault> {
+    async fn transact(
+        &self,
+        conn: &mut PgConnection,
+        worker: &str,
+        batch: &Batch<'_>,
+    ) -> Result<(Tally, Stale), Fault> {
+        let mut stale = Stale::default();
         let mut tx = conn.begin().await?;
-        let tally = self.write(&mut tx, worker, batch).await?;
+        let tally = self.write(&mut tx, worker, batch, &mut stale).await?;
         tx.commit().await?;
-        Ok(tally)
+        Ok((tally, stale))
     }
 
     /// Writes a batch within a transaction.
-    async fn write(&self, conn: &mut PgConnection, worker: &str, batch: &Batch<'_>) -> Result<Tally, Fault> {
+    async fn write(
+        &self,
+        conn: &mut PgConnection,
+        worker: &str,
+        batch: &Batch<'_>,
+        stale: &mut Stale,
+    ) -> Result<Tally, Fault> {
         let mut tally = Tally::default();
+        let active = self.projector.active(conn).await?;
         let verified = verified(conn, batch).await?;
         let guards = accounts::lock(conn, batch, &verified).await?;
         tally.opted_out = guards.forbidden().cloned().collect();
@@ -251,8 +296,19 @@ impl Store {
             return Err(Fault::Moved);
         }
         let mut plan = decide(changes, &seen, through);
+        let before = derived::look(conn, active, &plan).await?;
         write::write(conn, &self.statements, &mut plan, &mut tally).await?;
+        plan.counts.settle();
+        if active.has(Projection::Cache) {
+            stale.add_said(batch);
+            stale.add_changes(&plan);
+        }
+        derived::hold(active, &mut plan, &before);
         counts::write_counts(conn, &mut plan, &mut tally).await?;
+        let contexts = derived::write(conn, active, &plan, &before, self.page, &mut tally).await?;
+        if active.has(Projection::Cache) {
+            stale.add_contexts(&contexts);
+        }
         tally.write(conn, worker).await?;
         Ok(tally)
     }

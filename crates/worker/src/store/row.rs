@@ -29,6 +29,8 @@ pub(crate) struct Row<'a> {
     pub(crate) cells: Vec<Cell<'a>>,
     /// What `feed_items` and `quotes` take from it besides.
     pub(crate) derived: Option<Box<Derived<'a>>>,
+    /// The CID of a like or a follow, whose tables have no column for it: its notification says it.
+    pub(crate) cid: Option<Cow<'a, str>>,
 }
 
 /// What a post or a repost gives to `feed_items` and `quotes`.
@@ -70,6 +72,11 @@ impl Row<'_> {
         }
     }
 
+    /// Returns the text of a column by its name; `None` where it is null or no text.
+    pub(crate) fn column(&self, name: &str) -> Option<&str> {
+        self.text(self.table.spec().columns.iter().position(|(column, _)| *column == name)?)
+    }
+
     /// Returns the pair that it wants for itself.
     pub(crate) fn pair(&self) -> Option<Pair> {
         let (a, b) = self.table.spec().pair?;
@@ -96,8 +103,10 @@ impl Row<'_> {
             };
             map.insert((*name).to_owned(), value);
         }
+        if let Some(cid) = self.derived.as_ref().map(|derived| &derived.cid).or(self.cid.as_ref()) {
+            map.insert("cid".to_owned(), (**cid).into());
+        }
         if let Some(derived) = &self.derived {
-            map.insert("cid".to_owned(), (*derived.cid).into());
             map.insert("sort_at".to_owned(), derived.sort_at.to_text().into());
         }
         Value::Object(map).to_string()
@@ -129,7 +138,8 @@ impl Row<'static> {
             })),
             _ => None,
         };
-        Self { table, cells, derived }
+        let cid = if derived.is_none() { text("cid") } else { None };
+        Self { table, cells, derived, cid }
     }
 }
 
@@ -159,6 +169,7 @@ mod tests {
                 sort_at: Micros::parse("2026-07-04T12:00:00Z").unwrap(),
                 quote: None,
             })),
+            cid: None,
         };
         assert_eq!(Row::from_json(Table::Reposts, &serde_json::from_str(&row.to_json()).unwrap()), row);
     }

@@ -1,21 +1,24 @@
 //! Removes what deleted accounts left, a bounded batch at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_core::stream::StreamId;
 use sqlx::{Connection, PgConnection};
 
 use super::batch::{Batch, Op, What};
+use super::derived::Stale;
 use super::error::Fault;
 use super::table::Table;
 use super::version::{Stamp, Version};
-use super::{ApplyError, Store};
+use super::{ApplyError, Store, derived};
 
 /// What one call of [`Store::sweep_deleted`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Records removed.
+    /// Records removed, or rows that followed from posts that came or went.
     pub rows: u64,
+    /// Keys of the AppView's cache that are stale by it.
+    pub stale: BTreeSet<String>,
     /// Whether more accounts or rows may be waiting: call again soon.
     pub more: bool,
 }
@@ -70,6 +73,7 @@ impl Store {
     }
 
     async fn sweep_over(&self, conn: &mut PgConnection, worker: &str, limit: u32) -> Result<Swept, Fault> {
+        let active = self.projector.refresh(conn).await?;
         let mut tx = conn.begin().await?;
         let alone: bool =
             sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(SWEEPER).fetch_one(&mut *tx).await?;
@@ -78,6 +82,11 @@ impl Store {
         }
         let next: Option<String> = sqlx::query_scalar(NEXT).fetch_optional(&mut *tx).await?;
         let Some(did) = next else {
+            let mut stale = Stale::default();
+            if let Some(rows) = derived::finish(&mut tx, active, self.page, &mut stale).await? {
+                tx.commit().await?;
+                return Ok(Swept { rows, stale: stale.into_keys(), more: true });
+            }
             // Left to itself the rollback would come later, and the next sweep would still find the lock held.
             tx.rollback().await?;
             return Ok(Swept::default());
@@ -85,7 +94,8 @@ impl Store {
         let through: String = sqlx::query_scalar(LOCK).bind(&did).fetch_one(&mut *tx).await?;
         let found = self.left_behind(&mut tx, &did, &through, limit).await?;
         let batch = batch(&did, &found);
-        let written = self.write(&mut tx, worker, &batch).await?;
+        let mut stale = Stale::default();
+        let written = self.write(&mut tx, worker, &batch, &mut stale).await?;
         let rows = written.rows.values().sum::<u64>().min(found.len() as u64);
         // A row whose URI does not belong to its table is found again each time: rather leave it than never end.
         let done = found.len() < limit as usize || rows == 0;
@@ -94,7 +104,7 @@ impl Store {
             sqlx::query(PROFILE).bind(&did).bind(&through).execute(&mut *tx).await?;
         }
         tx.commit().await?;
-        Ok(Swept { rows, more: true })
+        Ok(Swept { rows, stale: stale.into_keys(), more: true })
     }
 
     /// Finds records of a repo that its deletion took, in one snapshot: a record may move from the shadows to its table.

@@ -9,7 +9,7 @@ const REPO: &str = "did:plc:a";
 fn like(post: &str) -> Row<'static> {
     let text = |text: &str| Cell::Text(Some(Cow::Owned(text.to_owned())));
     let cells = vec![text(REPO), text(post), Cell::Text(None), Cell::Json(None), Cell::Time(None), Cell::Time(None)];
-    Row { table: Table::Likes, cells, derived: None }
+    Row { table: Table::Likes, cells, derived: None, cid: None }
 }
 
 fn uri(rkey: &str) -> String {

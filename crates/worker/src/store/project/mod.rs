@@ -92,7 +92,8 @@ pub(crate) fn row<'a>(source: Source<'a, '_>) -> Result<Row<'a>, Misfit> {
         cells.push(Cell::Time(source.commit_time));
     }
     debug_assert!(fits(table, &cells), "cells of {table:?} do not fit its columns");
-    Ok(Row { table, cells, derived: derived.map(Box::new) })
+    let cid = if let Table::Likes | Table::Follows = table { source.cid_text().ok().map(Cow::Borrowed) } else { None };
+    Ok(Row { table, cells, derived: derived.map(Box::new), cid })
 }
 
 /// Makes the profile of a record at `app.bsky.actor.profile/self`.

@@ -28,7 +28,7 @@ pub(super) struct Database {
 }
 
 /// The tables, and the columns that do not follow from the events.
-const TABLES: [(&str, &str); 27] = [
+const TABLES: [(&str, &str); 32] = [
     ("users", "'indexed_at', 'search_vector'"),
     ("thread_gates", "'updated_at'"),
     ("post_gates", ""),
@@ -52,10 +52,15 @@ const TABLES: [(&str, &str); 27] = [
     ("post_aggregations", "'created_at', 'updated_at'"),
     ("penstock.waiting_counts", ""),
     ("penstock.stamps", ""),
+    ("notifications", "'id', 'indexed_at'"),
+    ("thread_contexts", "'created_at', 'updated_at'"),
+    ("post_viewer_states", "'created_at', 'updated_at'"),
+    ("label_events", "'id', 'created_at'"),
     ("penstock.repos", ""),
     ("penstock.profiles", ""),
     ("penstock.tombstones", ""),
     ("penstock.shadowed", ""),
+    ("penstock.waiting_cids", ""),
 ];
 
 /// The fields of `db:record_counts`, which are tables all.
@@ -202,7 +207,8 @@ impl Database {
         let mut tables = BTreeMap::new();
         for (name, mut row) in rows {
             if name == "penstock.shadowed" {
-                tidy(&mut row["row"]);
+                let noted = matches!(row["kind"].as_str(), Some("likes" | "follows"));
+                tidy(&mut row["row"], noted);
             }
             tables.entry(name).or_insert_with(Vec::new).push(row);
         }
@@ -211,9 +217,12 @@ impl Database {
 }
 
 /// A row that stood and now waits has all its columns and PostgreSQL's times; one that never stood has those that are
-/// written, and ours.
-fn tidy(row: &mut Value) {
+/// written, and ours. A like or a follow keeps its CID where anybody could ever be notified of it.
+fn tidy(row: &mut Value, noted: bool) {
     let fields = row.as_object_mut().unwrap();
+    if noted {
+        fields.remove("cid");
+    }
     for name in ["uri", "commit_rev", "commit_seq", "indexed_at"] {
         fields.remove(name);
     }

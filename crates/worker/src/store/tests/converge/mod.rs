@@ -5,6 +5,7 @@
 //! What fails is printed as small as it could be made; it becomes a test by name in `found`, not a file of seeds.
 
 mod database;
+mod derived;
 mod found;
 mod history;
 mod model;

@@ -11,6 +11,7 @@ use penstock_core::entry::{Entry, Event};
 use penstock_core::stream::StreamId;
 use serde_json::{Value, json};
 
+use super::derived;
 use super::history::{Case, REPOS, Says, Step, Written};
 use super::records::{Kind, Op, Stamped};
 
@@ -95,6 +96,7 @@ pub(super) fn expected(case: &Case, stream: &[Written], steps: &[(usize, Step)])
     }
     settle_places(&mut tables);
     count(&mut tables);
+    derived::derive(&mut tables);
     stamp(&mut tables);
     tables
 }
@@ -152,7 +154,7 @@ fn fold<'s>(case: &Case, stream: &'s [Written], course: &Course) -> BTreeMap<&'s
     repos
 }
 
-fn add(tables: &mut Tables, table: &str, row: Value) {
+pub(super) fn add(tables: &mut Tables, table: &str, row: Value) {
     tables.entry(table.to_owned()).or_default().push(row);
 }
 
@@ -196,6 +198,7 @@ fn tell_repo(tables: &mut Tables, did: &str, repo: &Repo<'_>) {
 }
 
 fn tell_record(tables: &mut Tables, repo: &Repo<'_>, did: &str, uri: &str, by: &Written, op: &Op) {
+    add(tables, derived::CIDS, json!({"uri": uri, "cid": op.cid()}));
     let stamped = by.stamped();
     let at = op.created_at(&stamped);
     let (table, mut row) = op.row(did, &stamped);

@@ -181,7 +181,9 @@ impl Op {
         let text = format!("t{}", self.text);
         let mut record = match self.kind {
             Kind::Post => json!({"text": text, "langs": ["en"]}),
-            Kind::Reply => json!({"text": text, "reply": {"parent": subject, "root": subject}}),
+            Kind::Reply => {
+                json!({"text": text, "reply": {"parent": subject, "root": {"uri": self.root(), "cid": "bafyroot"}}})
+            }
             Kind::Quote => json!({"text": text, "embed": self.embed()}),
             Kind::QuoteWithMedia => json!({"text": text, "tags": [text], "embed": self.embed()}),
             Kind::Like if self.text.is_multiple_of(2) => json!({"subject": subject, "via": subject}),
@@ -203,7 +205,26 @@ impl Op {
         if self.dated {
             record["createdAt"] = format!("{}Z", self.dated()).into();
         }
+        if let Some(named) = self.named() {
+            let mention = json!({"$type": "app.bsky.richtext.facet#mention", "did": named});
+            let link = json!({"$type": "app.bsky.richtext.facet#link", "uri": "https://example.com"});
+            record["facets"] = json!([{"features": [mention, link]}, {"features": [mention]}]);
+        }
         record
+    }
+
+    /// Returns the post that began the thread of a reply.
+    fn root(&self) -> String {
+        match self.text % 3 {
+            0 => self.subject(),
+            text => format!("at://{}/app.bsky.feed.post/k{text}", REPOS[usize::from(self.text) % REPOS.len()]),
+        }
+    }
+
+    /// Returns whom a post mentions, if anybody.
+    pub(super) fn named(&self) -> Option<&'static str> {
+        let is_post = self.kind.collection() == "app.bsky.feed.post";
+        (is_post && self.text % 3 == 1).then(|| REPOS[usize::from(self.text / 3) % REPOS.len()])
     }
 
     fn rules(&self) -> Vec<Value> {
@@ -245,10 +266,12 @@ impl Op {
                 has_commit = true;
                 let parent = (self.kind == Kind::Reply).then(|| self.subject());
                 let parent_cid = parent.as_ref().map(|_| "bafysubject");
+                let root = parent.as_ref().map(|_| self.root());
+                let root_cid = root.as_ref().map(|_| "bafyroot");
                 let row = json!({
                     "author_did": repo, "text": record["text"], "langs": record["langs"], "embed": record["embed"],
-                    "parent_uri": parent, "parent_cid": parent_cid, "root_uri": parent, "root_cid": parent_cid,
-                    "facets": null, "tags": record["tags"].as_array().map_or_else(Vec::new, Clone::clone),
+                    "parent_uri": parent, "parent_cid": parent_cid, "root_uri": root, "root_cid": root_cid,
+                    "facets": record["facets"], "tags": record["tags"].as_array().map_or_else(Vec::new, Clone::clone),
                     "violates_thread_gate": false, "violates_embedding_rules": false,
                 });
                 ("posts", row)
