@@ -68,7 +68,7 @@ WITH due AS (
       (excluded.recipient_did, excluded.author_did, excluded.reason, excluded.reason_subject, excluded.cid, excluded.created_at)
   RETURNING 1
 ), told AS (
-  DELETE FROM penstock.waiting_cids AS w USING due AS d WHERE d.late AND d.reason = 'like' AND w.uri = d.record COLLATE "C"
+  DELETE FROM penstock.waiting_cids AS w USING due AS d WHERE d.reason = 'like' AND w.uri = d.record COLLATE "C"
 ), waits AS (
   INSERT INTO penstock.waiting_cids AS w (uri, cid)
   SELECT l.uri, u.cid FROM unnest($1::text[], $2::text[]) AS u (uri, cid) JOIN likes AS l ON l.uri = u.uri

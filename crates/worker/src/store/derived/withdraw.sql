@@ -37,6 +37,7 @@ WITH absent AS (
   DELETE FROM notifications AS n USING stale AS s WHERE n.uri = s.uri RETURNING s.liked, n.cid
 ), waits AS (
   INSERT INTO penstock.waiting_cids AS w (uri, cid) SELECT liked, cid FROM gone WHERE liked IS NOT NULL AND cid IS NOT NULL
-  ON CONFLICT (uri) DO UPDATE SET cid = excluded.cid
+  -- A like that changed while its notification was left standing has noted its CID itself.
+  ON CONFLICT (uri) DO NOTHING
 )
 SELECT (SELECT count(*) FROM gone), count(*) FILTER (WHERE late) FROM stale

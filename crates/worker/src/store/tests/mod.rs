@@ -3,6 +3,7 @@
 mod claims;
 mod converge;
 mod counts;
+mod derived;
 mod fixtures;
 mod migrations;
 mod opt_outs;

@@ -17,6 +17,9 @@ use crate::store::{ApplyError, Store, StoreSettings};
 /// How many workers a case is dealt to at most.
 const WORKERS: usize = 4;
 
+/// How many rows each of them derives at once from a post.
+const PAGES: [u32; WORKERS] = [1, 2, 3, 5000];
+
 /// A database that cases use one after the other, and the store of each worker.
 pub(super) struct Database {
     runtime: Runtime,
@@ -82,8 +85,8 @@ impl Database {
             )
             .await;
             let mut stores = Vec::new();
-            for _ in 0..WORKERS {
-                let settings = StoreSettings { pool_size: 2, ..StoreSettings::new(&db.url) };
+            for page in PAGES {
+                let settings = StoreSettings { pool_size: 2, page, ..StoreSettings::new(&db.url) };
                 stores.push(Store::connect(&settings).await.unwrap());
             }
             (db, stores)
