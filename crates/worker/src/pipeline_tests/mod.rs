@@ -1,6 +1,7 @@
 //! A whole worker, on a real Redis and a real PostgreSQL.
 
 mod bench;
+mod cache;
 mod checkpoint;
 mod counts;
 mod faults;

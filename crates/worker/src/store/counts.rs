@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection};
 use super::decide::{Deltas, Plan};
 use super::error::Fault;
 use super::table::{Count, Table};
-use super::{ApplyError, Store};
+use super::{ApplyError, Store, derived};
 
 /// What a transaction wrote.
 #[derive(Debug, Default)]
@@ -246,6 +246,8 @@ async fn settle(conn: &mut PgConnection, worker: &str, after: &str, limit: u32) 
     let found: Vec<String> = sqlx::query_scalar(FOUND).bind(&uris).fetch_all(&mut *tx).await?;
     if !found.is_empty() {
         let fresh: i64 = sqlx::query_scalar(SETTLE).bind(&found).fetch_one(&mut *tx).await?;
+        // What follows from such a post is not there yet, either.
+        derived::leave(&mut tx, &found).await?;
         Tally { post_aggregations: fresh, ..Tally::default() }.write(&mut tx, worker).await?;
     }
     tx.commit().await?;

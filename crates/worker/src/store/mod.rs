@@ -298,6 +298,7 @@ impl Store {
         let mut plan = decide(changes, &seen, through);
         let before = derived::look(conn, active, &plan).await?;
         write::write(conn, &self.statements, &mut plan, &mut tally).await?;
+        plan.counts.settle();
         if active.has(Projection::Cache) {
             stale.add_said(batch);
             stale.add_changes(&plan);

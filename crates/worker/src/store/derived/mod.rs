@@ -24,7 +24,7 @@ use super::table::Table;
 pub(crate) use active::{Active, Projector, missing};
 pub(crate) use stale::Stale;
 use touched::Touched;
-pub(crate) use unfinished::finish;
+pub(crate) use unfinished::{finish, leave};
 
 /// What of posts that go or change is needed once they have.
 #[derive(Debug, Default)]
@@ -104,7 +104,7 @@ pub(crate) async fn write(
     }
     let (contexts, whole) = write_for_posts(conn, active, &touched, page, tally).await?;
     if !whole {
-        unfinished::leave(conn, &touched.moved).await?;
+        leave(conn, &touched.moved).await?;
     }
     Ok(contexts)
 }

@@ -2,6 +2,7 @@
 
 use penstock_core::settings::Projection;
 use sqlx::PgConnection;
+use sqlx::postgres::PgBindIterExt;
 
 use super::{Active, Stale, Touched, write_for_posts};
 use crate::store::counts::{self, Tally};
@@ -16,8 +17,8 @@ const NEXT: &str = "SELECT uri FROM penstock.unfinished_posts ORDER BY uri LIMIT
 const DONE: &str = "DELETE FROM penstock.unfinished_posts WHERE uri = $1";
 
 /// Notes posts of which something is left to do.
-pub(super) async fn leave(conn: &mut PgConnection, posts: &[&str]) -> sqlx::Result<()> {
-    sqlx::query(LEAVE).bind(posts).execute(conn).await?;
+pub(crate) async fn leave(conn: &mut PgConnection, posts: &[impl AsRef<str>]) -> sqlx::Result<()> {
+    sqlx::query(LEAVE).bind(posts.iter().map(AsRef::as_ref).bind_iter()).execute(conn).await?;
     Ok(())
 }
 

@@ -324,7 +324,7 @@ async fn an_event_makes_stale_what_the_appview_may_have_cached_of_it() {
     assert_eq!(db.apply(&[likes]).await.stale, keys(&counted));
     let unlikes = live(4, A, vec![delete("app.bsky.feed.like/l")]);
     assert_eq!(db.apply(&[unlikes]).await.stale, keys(&liked));
-    db.apply(&[live(5, C, vec![like("l", &answer)]), deleted(6, C)]).await;
+    db.apply_each(&[live(5, C, vec![like("l", &answer)]), deleted(6, C)]).await;
     let swept = db.store.sweep_deleted("w1", 10).await.unwrap();
     let theirs = [of("post_aggregations", &answer), of("post_viewer_states", &format!("{C}:{answer}"))];
     assert_eq!(swept.stale, keys(&theirs));
