@@ -17,15 +17,14 @@ pub(super) async fn write(
     if posts.is_empty() && changed.is_empty() && moved.is_empty() && liked.is_empty() {
         return Ok((Vec::new(), true));
     }
-    let rows: Vec<(String, bool)> = sqlx::query_as(include_str!("thread_contexts.sql"))
+    let (late, changed): (i64, Vec<String>) = sqlx::query_as(include_str!("thread_contexts.sql"))
         .bind(posts.iter().chain(changed).bind_iter())
         .bind(liked.iter().map(|(viewer, _)| viewer).bind_iter())
         .bind(liked.iter().map(|(_, post)| post).bind_iter())
         .bind(moved)
         .bind(i64::from(page))
-        .fetch_all(conn)
+        .fetch_one(conn)
         .await?;
-    tally.wrote("thread_contexts", rows.len() as u64);
-    let late = rows.iter().filter(|(_, late)| *late).count();
-    Ok((rows.into_iter().map(|(post, _)| post).collect(), late < page as usize))
+    tally.wrote("thread_contexts", changed.len() as u64);
+    Ok((changed, late < i64::from(page)))
 }

@@ -1,6 +1,6 @@
 -- Brings the contexts of replies to what the rows say.
 -- $1 posts that changed; $2, $3 accounts and the posts that they like or liked; $4 posts that came or went; $5 how many rows
--- the posts of $4 may touch at once. Returns the posts whose context changed, and whether one of $4 brought it.
+-- the posts of $4 may touch at once. Returns how many rows $4 touched, and the posts whose context changed.
 WITH touched AS (
   SELECT u.uri, false AS late FROM unnest($1::text[]) AS u (uri)
   UNION ALL
@@ -16,15 +16,22 @@ WITH touched AS (
 ), due AS (
   SELECT t.uri, t.late, r.uri IS NOT NULL AS stands,
       (SELECT l.uri FROM likes AS l WHERE l.user_did = r.author_did AND l.post_uri = c.uri) AS liked
-    FROM (SELECT uri COLLATE "C" AS uri, bool_or(late) AS late FROM touched GROUP BY 1) AS t
+    FROM (SELECT uri COLLATE "C" AS uri, bool_and(late) AS late FROM touched GROUP BY 1) AS t
     LEFT JOIN posts AS c ON c.uri = t.uri COLLATE "default" AND c.parent_uri IS NOT NULL LEFT JOIN posts AS r ON r.uri = c.root_uri
 ), gone AS (
   DELETE FROM thread_contexts AS t USING due AS d WHERE t.post_uri = d.uri COLLATE "default" AND NOT d.stands
-  RETURNING t.post_uri, d.late
+  RETURNING t.post_uri
 ), written AS (
-  INSERT INTO thread_contexts AS t (post_uri, root_author_like_uri) SELECT uri, liked FROM due WHERE stands
+  INSERT INTO thread_contexts AS t (post_uri, root_author_like_uri) SELECT uri, liked FROM due WHERE stands AND NOT late
   ON CONFLICT (post_uri) DO UPDATE SET root_author_like_uri = excluded.root_author_like_uri, updated_at = now()
     WHERE t.root_author_like_uri IS DISTINCT FROM excluded.root_author_like_uri
   RETURNING t.post_uri
+), brought AS (
+  -- One that was made meanwhile knows of a like that is not seen from here.
+  INSERT INTO thread_contexts (post_uri, root_author_like_uri) SELECT uri, liked FROM due WHERE stands AND late
+  ON CONFLICT (post_uri) DO NOTHING
+  RETURNING post_uri
 )
-SELECT post_uri, late FROM gone UNION ALL SELECT w.post_uri, d.late FROM written AS w JOIN due AS d ON d.uri = w.post_uri COLLATE "C"
+SELECT count(*) FILTER (WHERE late),
+    ARRAY(SELECT post_uri FROM gone UNION ALL SELECT post_uri FROM written UNION ALL SELECT post_uri FROM brought)
+  FROM touched
