@@ -40,6 +40,9 @@ pub(crate) enum Command {
         /// Counts the aggregates anew, for a database that came with wrong ones.
         #[arg(long)]
         recount: bool,
+        /// Makes notifications, thread contexts and viewer states anew from the rows, for a database whose workers did not write them.
+        #[arg(long)]
+        rebuild: bool,
     },
     /// Checks Redis and PostgreSQL without changing anything, and prints what is wrong and what to do.
     ///

@@ -30,7 +30,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, Error> {
             Command::Worker => Box::pin(service::worker(settings::load(cli)?)).await,
             Command::Dashboard => Box::pin(service::dashboard(settings::load(cli)?)).await,
             Command::Operator => Box::pin(service::operator(settings::load(cli)?)).await,
-            Command::Migrate { recount } => migrate::run(&settings::load(cli)?, *recount).await,
+            Command::Migrate { recount, rebuild } => migrate::run(&settings::load(cli)?, *recount, *rebuild).await,
             Command::Run(args) => Box::pin(run::run(args, settings::layers(cli)?)).await,
             Command::Replay(args) => replay::run(args, &settings::load(cli)?).await,
             Command::Simulate(args) => simulate::run(args),

@@ -2,6 +2,7 @@
 
 mod appview;
 mod profiles;
+mod rebuild;
 mod recount;
 mod relocate;
 
@@ -16,6 +17,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::store::table::Table;
+pub use rebuild::{Rebuilt, rebuild};
 pub use recount::{Mended, recount};
 
 /// Why the schema could not be made or is not as it should be.
@@ -42,6 +44,9 @@ pub enum SchemaError {
     /// The profiles and handles that the AppView has could not be copied.
     #[error("could not copy profiles")]
     Profiles(#[source] sqlx::Error),
+    /// What follows from records could not be made anew.
+    #[error("could not rebuild projections")]
+    Rebuild(#[source] sqlx::Error),
     /// Counts could not be made anew.
     #[error("could not recount")]
     Recount(#[source] sqlx::Error),

@@ -14,7 +14,7 @@ mod checkpoint;
 mod connection;
 mod counts;
 mod decide;
-mod derived;
+pub(crate) mod derived;
 mod error;
 mod letters;
 mod messages;

@@ -421,3 +421,44 @@ async fn a_reply_that_moves_to_another_thread_while_its_first_post_comes_has_the
         assert_eq!(db.rows("SELECT FROM thread_contexts").await.len(), contexts, "{comes}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_makes_what_the_workers_would_have_made_and_counts_it_as_read() {
+    let db = Db::new().await;
+    let p = post_uri(A, "p");
+    let bookmark = put("app.bsky.bookmark/b", json!({"subject": {"uri": p, "cid": "c"}, "createdAt": TEXT}));
+    let answers = vec![reply("r", &p, &p), repost("s", &p), bookmark, mention("m", &[C, A, C]), quote("q", &p)];
+    db.apply(&[live(1, A, vec![post("p", "x"), post("gone", "x")]), live(2, C, vec![])]).await;
+    db.apply(&[live(3, B, [answers, vec![like("l", &p), follow("f", A), like("g", &post_uri(A, "gone"))]].concat())])
+        .await;
+    db.apply(&[live(4, A, vec![like("l", &post_uri(B, "r"))])]).await;
+    let tables = [
+        ("notifications", "'id', 'is_read', 'indexed_at', 'cid'"),
+        ("thread_contexts", "'created_at', 'updated_at'"),
+        ("post_viewer_states", "'created_at', 'updated_at'"),
+    ];
+    let mut stood = Vec::new();
+    for (table, except) in tables {
+        stood.push(db.rows(&format!("SELECT to_jsonb(t) - ARRAY[{except}] AS row FROM {table} AS t ORDER BY 1")).await);
+    }
+    let auto = Projections::Auto;
+    assert_eq!(crate::schema::rebuild(&db.url, &auto).await.unwrap(), crate::schema::Rebuilt::default());
+    // What the workers did not write, or left behind.
+    db.execute(
+        "DELETE FROM notifications WHERE reason <> 'mention'; DELETE FROM thread_contexts;
+         DELETE FROM post_viewer_states WHERE repost_uri IS NOT NULL;
+         UPDATE post_viewer_states SET like_uri = NULL, bookmarked = true;
+         INSERT INTO post_viewer_states (post_uri, viewer_did, like_uri) VALUES ('x', 'y', 'z');
+         INSERT INTO thread_contexts (post_uri) VALUES ('x');
+         INSERT INTO notifications (uri, recipient_did, author_did, reason, created_at) VALUES ('x#notification', 'x', 'y', 'like', now())",
+    )
+    .await;
+    crate::schema::rebuild(&db.url, &auto).await.unwrap();
+    for ((table, except), stood) in tables.into_iter().zip(stood) {
+        let rows = db.rows(&format!("SELECT to_jsonb(t) - ARRAY[{except}] AS row FROM {table} AS t ORDER BY 1")).await;
+        assert_eq!(rows, stood, "{table}");
+    }
+    let unread = "SELECT reason FROM notifications WHERE NOT is_read OR indexed_at <> created_at";
+    assert!(db.rows(unread).await.iter().all(|row| row["reason"] == "mention"));
+    assert_eq!(crate::schema::rebuild(&db.url, &auto).await.unwrap(), crate::schema::Rebuilt::default());
+}
