@@ -8,6 +8,7 @@ use penstock_core::data::EventKind;
 use penstock_core::keys::cache;
 use penstock_core::redis;
 use penstock_core::settings::{Layers, Settings};
+use penstock_local::RedisOptions;
 
 use super::bench::{Bench, eventually, like};
 use crate::consumer::{Acknowledgement, Consumer};
@@ -88,4 +89,25 @@ async fn whoever_may_not_touch_the_cache_acknowledges_all_the_same() {
     acknowledgement.make_stale([key].into());
     assert_eq!(consumer.acknowledge(&acknowledgement, Timestamp::now()).await.unwrap(), 1);
     assert_eq!((bench.pending().await, bench.cached().await), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_keys_of_other_slots_go_as_well() {
+    let extra = ["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"].map(str::to_owned).to_vec();
+    let bench = Bench::on("postgres://nowhere/db".to_owned(), RedisOptions { extra, ..RedisOptions::default() }).await;
+    bench.command("CLUSTER ADDSLOTSRANGE 0 16383").await;
+    eventually!(bench.command("CLUSTER INFO").await.as_string().unwrap().contains("cluster_state:ok"));
+    let url = format!("redis-cluster://127.0.0.1:{}", bench.redis.port());
+    let settings = bench.settings("w-0", &[("redis.url", &url), ("redis.keyPrefix", "{p}:")]);
+    let client = redis::connect(&settings).await.unwrap();
+    let keys: BTreeSet<String> = (0..50).map(|number| cache::post_aggregations(&post(number))).collect();
+    bench.cache(&keys).await;
+    let mut acknowledgement = Acknowledgement::default();
+    acknowledgement.make_stale(keys.clone());
+    Consumer::new(client, &settings, "w-0").acknowledge(&acknowledgement, Timestamp::now()).await.unwrap();
+    let mut left = 0_u64;
+    for key in &keys {
+        left += bench.client.exists::<u64, _>(key.as_str()).await.unwrap();
+    }
+    assert_eq!(left, 0);
 }

@@ -67,7 +67,7 @@ SELECT DISTINCT ON (d.uri) d.uri, d.recipient, d.author, d.reason, d.subject, d.
       c.created_at
     FROM posts AS c CROSS JOIN LATERAL jsonb_path_query(c.facets, '$[*].features[*]
       ? (@.\"$type\" == \"app.bsky.richtext.facet#mention\" || @.py_type == \"app.bsky.richtext.facet#mention\").did') AS m (did)
-   WHERE length(m.did #>> '{}') BETWEEN 1 AND 255
+   WHERE jsonb_typeof(m.did) = 'string' AND length(m.did #>> '{}') BETWEEN 1 AND 255
 ) AS d
  WHERE d.recipient <> d.author AND length(d.uri) <= 512
 ON CONFLICT (uri) DO NOTHING";

@@ -67,6 +67,9 @@ pub(crate) enum Fault {
 
 const UNIQUE_VIOLATION: &str = "23505";
 
+/// A table's ids are used up: of class 22, and yet nothing is wrong with the data.
+const SEQUENCE_EXHAUSTED: &str = "2200H";
+
 // === impl Fault ===
 
 impl From<sqlx::Error> for Fault {
@@ -93,7 +96,7 @@ impl From<Fault> for ApplyError {
         };
         let code = sqlstate(&error).unwrap_or_default();
         match (&error, code.get(..2)) {
-            (sqlx::Error::Database(database), Some("22" | "23" | "54")) => {
+            (sqlx::Error::Database(database), Some("22" | "23" | "54")) if code != SEQUENCE_EXHAUSTED => {
                 Self::Data { message: database.message().to_owned(), sqlstate: code }
             }
             // A value that cannot be written to the wire will not be on the next attempt either.
@@ -117,6 +120,7 @@ fn reason(error: &sqlx::Error, code: &str) -> &'static str {
         (_, "40P01") => "deadlock",
         (_, "40001") => "serialization failure",
         (_, "25006") => "read-only database",
+        (_, SEQUENCE_EXHAUSTED) => "ids used up",
         (_, "42P01" | "42703") => "missing table or column",
         (_, "53100") => "disk full",
         (_, "55P03") => "lock timeout",

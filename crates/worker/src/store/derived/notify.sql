@@ -29,7 +29,7 @@ WITH due AS (
       UNION ALL
       SELECT 'mention/' || (m.did #>> '{}'), m.did #>> '{}' FROM jsonb_path_query(c.facets, '$[*].features[*]
         ? (@."$type" == "app.bsky.richtext.facet#mention" || @.py_type == "app.bsky.richtext.facet#mention").did') AS m (did)
-       WHERE length(m.did #>> '{}') BETWEEN 1 AND 255
+       WHERE jsonb_typeof(m.did) = 'string' AND length(m.did #>> '{}') BETWEEN 1 AND 255
     ) AS d
    WHERE d.recipient <> c.author_did
   UNION ALL (

@@ -462,3 +462,14 @@ async fn a_rebuild_makes_what_the_workers_would_have_made_and_counts_it_as_read(
     assert!(db.rows(unread).await.iter().all(|row| row["reason"] == "mention"));
     assert_eq!(crate::schema::rebuild(&db.url, &auto).await.unwrap(), crate::schema::Rebuilt::default());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_that_are_used_up_are_not_the_fault_of_the_data() {
+    let db = Db::new().await;
+    let p = post_uri(A, "p");
+    db.apply(&[live(1, A, vec![post("p", "x")])]).await;
+    db.execute("SELECT setval('notifications_id_seq', 2147483647)").await;
+    let error = db.store.apply("w1", &[live(2, B, vec![like("l", &p)])]).await.unwrap_err();
+    assert!(matches!(error, crate::store::ApplyError::Retry { reason: "ids used up", .. }), "{error:?}");
+    assert_eq!(db.rows("SELECT FROM likes").await.len(), 0);
+}
