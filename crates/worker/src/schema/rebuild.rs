@@ -55,7 +55,7 @@ SELECT DISTINCT ON (d.uri) d.uri, d.recipient, d.author, d.reason, d.subject, d.
     FROM reposts AS r JOIN posts AS p ON p.uri = r.post_uri LEFT JOIN feed_items AS i ON i.uri = r.uri
   UNION ALL
   SELECT f.uri || '#notification', f.following_did, f.follower_did, 'follow', NULL, NULL, f.created_at
-    FROM follows AS f JOIN users AS u ON u.did = f.following_did
+    FROM follows AS f WHERE starts_with(f.following_did, 'did:')
   UNION ALL
   SELECT c.uri || '#notification/reply', p.author_did, c.author_did, 'reply', c.uri, c.cid, c.created_at
     FROM posts AS c JOIN posts AS p ON p.uri = c.parent_uri

@@ -17,7 +17,8 @@ WITH due AS (
   SELECT f.uri, f.uri || '#notification', f.following_did, f.follower_did, 'follow', NULL, u.cid, f.created_at, false
     FROM unnest($5::text[], $6::text[]) AS u (uri, cid)
     JOIN follows AS f ON f.uri = u.uri
-   WHERE f.following_did <> f.follower_did
+   -- Its row among the users came with the follow; should it be pruned at this moment, it comes again.
+   WHERE f.following_did <> f.follower_did AND starts_with(f.following_did, 'did:')
   UNION ALL
   SELECT c.uri, c.uri || '#notification/' || d.reason, d.recipient, c.author_did, split_part(d.reason, '/', 1), c.uri, c.cid,
       c.created_at, false
