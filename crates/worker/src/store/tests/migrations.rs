@@ -67,6 +67,8 @@ async fn every_table_has_the_number_of_indexes_that_the_appview_has() {
         ("thread_contexts", 2),
         ("post_viewer_states", 3),
         ("notifications", 7),
+        ("post_viewer_states", 3),
+        ("label_events", 3),
         ("firehose_cursor", 3),
     ]);
     assert_eq!(found, expected);
