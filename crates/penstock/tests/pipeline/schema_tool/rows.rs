@@ -120,7 +120,7 @@ const COLUMNS: &str = "\
 SELECT format('%I.%I', n.nspname, c.relname), string_agg(quote_ident(a.attname), ', '),
     string_agg(CASE format_type(a.atttypid, NULL)
       WHEN 'text' THEN '''1782000000000-000003''' WHEN 'character varying' THEN '''x''' WHEN 'integer' THEN '0'
-      WHEN 'bigint' THEN '0' WHEN 'smallint' THEN '0' WHEN 'double precision' THEN '0' WHEN 'boolean' THEN 'true'
+      WHEN 'bigint' THEN '0' WHEN 'smallint' THEN '0' WHEN 'double precision' THEN '0' WHEN 'boolean' THEN 'false'
       WHEN 'jsonb' THEN '''{}''' WHEN 'bytea' THEN '''x''' WHEN 'tsvector' THEN '''x''' WHEN 'text[]' THEN '''{x}'''
       WHEN 'timestamp without time zone' THEN 'now()' WHEN 'timestamp with time zone' THEN 'now()'
       ELSE format('a value of %s, please', format_type(a.atttypid, NULL)) END, ', ')
