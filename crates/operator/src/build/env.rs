@@ -37,11 +37,17 @@ fn ours(plan: &Plan, part: Part) -> Vec<EnvVar> {
         ours.extend(secret("PENSTOCK_DASHBOARD_READ_TOKEN", auth.read_token_secret.as_ref()));
         ours.extend(secret("PENSTOCK_DASHBOARD_ADMIN_TOKEN", auth.admin_token_secret.as_ref()));
     }
-    if spec.message_buffer.enabled && matches!(part, Part::Worker | Part::Dashboard | Part::Migrate) {
+    if spec.message_buffer.enabled && part != Part::Ingest {
         let buffer = &spec.message_buffer;
         ours.push(text("PENSTOCK_MESSAGE_BUFFER_ENABLED", "true"));
-        ours.push(text("PENSTOCK_MESSAGE_BUFFER_BATCH_SIZE", &buffer.batch_size.to_string()));
-        ours.push(text("PENSTOCK_MESSAGE_BUFFER_BATCH_DELAY", buffer.batch_delay.as_str()));
+        // The migration makes the table, and is made anew by nothing else.
+        if part != Part::Migrate {
+            ours.push(text("PENSTOCK_MESSAGE_BUFFER_BATCH_SIZE", &buffer.batch_size.to_string()));
+            ours.push(text("PENSTOCK_MESSAGE_BUFFER_BATCH_DELAY", buffer.batch_delay.as_str()));
+        }
+        if buffer.open_admin && part == Part::Dashboard {
+            ours.push(text("PENSTOCK_MESSAGE_BUFFER_OPEN_ADMIN", "true"));
+        }
     }
     ours
 }

@@ -237,11 +237,22 @@ fn a_job_that_runs_otherwise_has_another_name() {
         ("workers.pod.affinity", json!({"nodeAffinity": {}})),
         ("workers.pod.nodeSelector", json!({"a": "b"})),
         ("image.pullPolicy", json!("Always")),
+        ("messageBuffer.enabled", json!(true)),
     ] {
         let after = migration_job(&planned(MINIMAL, &[(field, value)]).unwrap()).unwrap();
         assert_ne!(before.object.data, after.object.data, "{field}");
         assert_ne!(before.name(), after.name(), "{field}");
     }
+}
+
+#[test]
+fn the_frontend_of_messages_may_simulate_where_it_is_set_so() {
+    let changes = [("messageBuffer.enabled", json!(true)), ("messageBuffer.openAdmin", json!(true))];
+    let is_open = |child: &Child| child.object.data.to_string().contains("PENSTOCK_MESSAGE_BUFFER_OPEN_ADMIN");
+    let open: Vec<_> =
+        built(MINIMAL, &changes).into_iter().filter(is_open).map(|child| child.name().to_owned()).collect();
+    assert_eq!(open, ["bluesky-dashboard"]);
+    assert!(!built(MINIMAL, &changes[..1]).iter().any(is_open));
 }
 
 #[test]

@@ -116,7 +116,8 @@ pub struct Dashboard {
     pub http_route: Option<HttpRoute>,
     /// Who may read and who may administrate. Without tokens reading is open and administration closed.
     pub auth: Auth,
-    /// The origins whose pages may call the API from a browser, besides its own. Default: `http://localhost:3000`.
+    /// The origins whose pages may call the API from a browser, besides its own. Default: `http://localhost:3000` and
+    /// `http://127.0.0.1:3000`.
     #[schemars(length(max = 32), inner(length(max = 512)))]
     #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self.all(o, o.matches('^https?://[^/ ,]+$'))", "message": "each of dashboard.allowedOrigins is scheme, host and port only, such as https://example.com" }]))]
     pub allowed_origins: Vec<String>,
@@ -135,6 +136,9 @@ pub struct MessageBuffer {
     pub batch_size: i32,
     /// How long a message waits for others of its batch, 1ms to 1m. Default: 2s.
     pub batch_delay: Time,
+    /// Whether `POST /simulate` and `DELETE /reset` are open without the admin token, as the frontend of the message system calls
+    /// them. Not together with `dashboard.auth.readTokenSecret`. Default: false.
+    pub open_admin: bool,
 }
 
 // === impl Ingest ===
@@ -197,7 +201,7 @@ impl Default for Dashboard {
             ingress: None,
             http_route: None,
             auth: Auth::default(),
-            allowed_origins: vec!["http://localhost:3000".to_owned()],
+            allowed_origins: ["http://localhost:3000", "http://127.0.0.1:3000"].map(str::to_owned).into(),
             pod: Pod::default(),
         }
     }
@@ -207,6 +211,6 @@ impl Default for Dashboard {
 
 impl Default for MessageBuffer {
     fn default() -> Self {
-        Self { enabled: false, batch_size: 50, batch_delay: "2s".into() }
+        Self { enabled: false, batch_size: 50, batch_delay: "2s".into(), open_admin: false }
     }
 }

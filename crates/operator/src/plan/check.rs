@@ -49,6 +49,10 @@ pub(super) fn fields(spec: &FirehosePipelineSpec) -> Result<Times, PlanError> {
     if let Some(ingress) = &spec.dashboard.ingress {
         found.unless(ingress.path.starts_with('/'), "dashboard.ingress.path", || "begins with /".to_owned());
     }
+    let is_guarded = spec.dashboard.auth.read_token_secret.is_some();
+    found.unless(!(spec.message_buffer.open_admin && is_guarded), "messageBuffer.openAdmin", || {
+        "whoever may not read may not reset: leave out either this or dashboard.auth.readTokenSecret".to_owned()
+    });
     for part in [Part::Ingest, Part::Worker, Part::Dashboard] {
         ours(&mut found, part, spec);
     }

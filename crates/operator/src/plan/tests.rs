@@ -37,6 +37,9 @@ fn what_a_service_would_refuse_is_told_by_its_field() {
     assert!(error.contains("redis.maxStreamLength"), "all at once: {error}");
     let error = refused(&[("telemetry.logLevel", json!("loud"))]);
     assert!(error.contains("telemetry.logLevel"), "{error}");
+    let secret = json!({ "name": "tokens", "key": "read" });
+    let open = [("messageBuffer.openAdmin", json!(true)), ("dashboard.auth.readTokenSecret", secret)];
+    assert!(refused(&open).contains("messageBuffer.openAdmin: whoever may not read"), "{}", refused(&open));
     let error = refused(&[("ingest.lowWatermark", json!(90))]);
     assert!(error.contains("ingest.lowWatermark") && error.contains("less than"), "{error}");
     let error = refused(&[("redis.url", json!("redis-cluster://redis:7000")), ("redis.urlSecret", json!(null))]);

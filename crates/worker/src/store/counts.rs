@@ -152,14 +152,14 @@ pub(crate) async fn write_counts(
         return Ok(());
     }
     let held: HashSet<String> =
-        bind(sqlx::query_scalar(ADD), posts.iter()).fetch_all(&mut *conn).await?.into_iter().collect();
+        bind(sqlx::query_scalar(ADD), &posts.iter()).fetch_all(&mut *conn).await?.into_iter().collect();
     if let Some(gone) = plan.tables.get(&Table::Posts).map(|writes| &writes.gone).filter(|gone| !gone.is_empty()) {
         let parted: i64 = sqlx::query_scalar(PART).bind(gone.iter().bind_iter()).fetch_one(&mut *conn).await?;
         tally.post_aggregations -= parted;
     }
     let waiting: Vec<_> = posts.iter().filter(|(uri, _)| !held.contains(*uri)).collect();
     if !waiting.is_empty() {
-        bind(sqlx::query_scalar::<_, i64>(WAIT), waiting.iter().copied()).fetch_optional(&mut *conn).await?;
+        bind(sqlx::query_scalar::<_, i64>(WAIT), &waiting.iter().copied()).fetch_optional(&mut *conn).await?;
         let uris = waiting.iter().map(|(uri, _)| *uri).bind_iter();
         let fresh: i64 = sqlx::query_scalar(SETTLE).bind(uris).fetch_one(&mut *conn).await?;
         tally.post_aggregations += fresh;
@@ -175,7 +175,7 @@ type Scalar<'q, T> = QueryScalar<'q, sqlx::Postgres, T, sqlx::postgres::PgArgume
 /// Binds URIs and what is added to each of their counts, an array each.
 fn bind<'q, T>(
     query: Scalar<'q, T>,
-    posts: impl Iterator<Item = (&'q String, &'q Deltas)> + Clone + 'q,
+    posts: &(impl Iterator<Item = (&'q String, &'q Deltas)> + Clone + 'q),
 ) -> Scalar<'q, T> {
     let more = |count: Count| posts.clone().map(move |(_, deltas)| delta(deltas, count)).bind_iter();
     query

@@ -17,8 +17,8 @@ const OPERATOR: [&str; 8] = [
     "workers.autoscaling.capacityPerWorker",
 ];
 
-/// In the place of the Secrets that the full pipeline names; a test of their own shows them.
-const ELSEWHERE: [&str; 2] = ["redis.url", "postgres.url"];
+/// In the place of Secrets that the full pipeline names, or not together with them; tests of their own show them.
+const ELSEWHERE: [&str; 3] = ["redis.url", "postgres.url", "messageBuffer.openAdmin"];
 
 #[test]
 fn no_field_is_ignored() {
