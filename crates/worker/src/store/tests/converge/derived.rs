@@ -62,7 +62,7 @@ fn notify_subjects(tables: &mut Tables, posts: &BTreeMap<String, Post>, cids: &B
                     continue;
                 }
             };
-            let about = (reason != "follow").then_some(subject);
+            let about = (reason != "follow").then_some(&*subject);
             notify(tables, (&uri, ""), reason, (&recipient, &author), about, &cids[&uri], &row);
         }
     }
@@ -89,7 +89,7 @@ fn notify_posts(tables: &mut Tables, posts: &BTreeMap<String, Post>) {
             }
         }
         for (suffix, (reason, recipient)) in told {
-            notify(tables, (uri, &suffix), reason, (recipient, author), Some(uri.clone()), &text(row, "cid"), row);
+            notify(tables, (uri, &suffix), reason, (recipient, author), Some(uri), &text(row, "cid"), row);
         }
     }
 }
@@ -99,7 +99,7 @@ fn notify(
     (record, suffix): (&str, &str),
     reason: &str,
     (recipient, author): (&str, &str),
-    subject: Option<String>,
+    subject: Option<&str>,
     cid: &str,
     row: &Value,
 ) {
