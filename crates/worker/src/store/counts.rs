@@ -75,11 +75,20 @@ WITH moved AS (
    WHERE w.post_uri = u.uri AND (u.stands
      OR greatest(w.like_count, w.repost_count, w.reply_count, w.quote_count, w.bookmark_count) <= 0)
   RETURNING w.*, u.stands
+), added AS (
+  -- What waits may take from a row that came while the key was waited for.
+  UPDATE post_aggregations AS a SET updated_at = now(),
+      like_count = greatest(a.like_count + m.like_count, 0), repost_count = greatest(a.repost_count + m.repost_count, 0),
+      reply_count = greatest(a.reply_count + m.reply_count, 0), quote_count = greatest(a.quote_count + m.quote_count, 0),
+      bookmark_count = greatest(a.bookmark_count + m.bookmark_count, 0)
+    FROM moved AS m WHERE a.post_uri = m.post_uri COLLATE \"default\" AND m.stands
+  RETURNING a.post_uri
 ), written AS (
   INSERT INTO post_aggregations AS a (post_uri, like_count, repost_count, reply_count, quote_count, bookmark_count)
   SELECT post_uri, greatest(like_count, 0), greatest(repost_count, 0), greatest(reply_count, 0), greatest(quote_count, 0),
       greatest(bookmark_count, 0)
-    FROM moved WHERE stands ORDER BY post_uri
+    FROM moved AS m WHERE stands AND NOT EXISTS (SELECT FROM added AS d WHERE d.post_uri = m.post_uri COLLATE \"default\")
+   ORDER BY post_uri
   ON CONFLICT (post_uri) DO UPDATE SET updated_at = now(),
     like_count = greatest(a.like_count + excluded.like_count, 0),
     repost_count = greatest(a.repost_count + excluded.repost_count, 0),

@@ -58,3 +58,14 @@ async fn a_reply_that_moves_to_another_thread_while_its_first_post_comes_has_the
         assert_eq!(db.rows("SELECT FROM thread_contexts").await.len(), contexts, "{comes}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_like_that_goes_while_its_post_comes_is_not_counted() {
+    let db = Db::new().await;
+    let p = post_uri(A, "p");
+    db.apply(&[live(1, B, vec![like("l", &p)]), live(2, C, vec![])]).await;
+    let comes = live(3, A, vec![post("p", "x"), follow("f", C)]);
+    apply_over(&db, vec![comes], vec![live(4, B, vec![delete("app.bsky.feed.like/l")])]).await;
+    assert_eq!(db.rows("SELECT like_count FROM post_aggregations").await, [json!({"like_count": 0})]);
+    assert_eq!(db.rows("SELECT uri FROM notifications WHERE reason = 'like'").await.len(), 0);
+}
