@@ -186,9 +186,10 @@ fn bind<'q, T>(
     query: Scalar<'q, T>,
     posts: &(impl Iterator<Item = (&'q String, &'q Deltas)> + Clone + 'q),
 ) -> Scalar<'q, T> {
-    let more = |count: Count| posts.clone().map(move |(_, deltas)| delta(deltas, count)).bind_iter();
+    let uris = posts.clone().map(|(uri, _)| uri).bind_iter();
+    let more = move |count: Count| posts.clone().map(move |(_, deltas)| delta(deltas, count)).bind_iter();
     query
-        .bind(posts.clone().map(|(uri, _)| uri).bind_iter())
+        .bind(uris)
         .bind(more(Count::Likes))
         .bind(more(Count::Reposts))
         .bind(more(Count::Replies))
