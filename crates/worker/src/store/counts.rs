@@ -28,11 +28,14 @@ pub(crate) struct Tally {
 }
 
 /// Adds to the rows that there are, and returns whose those are; all are locked in order, also those that stay as they are.
+/// Where something still waits for a row that another program made, both are added up first: a count never falls below 0.
 const ADD: &str = "\
 WITH held AS (
   SELECT u.* FROM unnest($1::text[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[])
       AS u (uri, likes, reposts, replies, quotes, bookmarks)
-    JOIN post_aggregations AS a ON a.post_uri = u.uri ORDER BY u.uri FOR NO KEY UPDATE OF a
+    JOIN post_aggregations AS a ON a.post_uri = u.uri
+   WHERE NOT EXISTS (SELECT FROM penstock.waiting_counts AS w WHERE w.post_uri = u.uri COLLATE \"C\" OFFSET 0)
+   ORDER BY u.uri COLLATE \"C\" FOR NO KEY UPDATE OF a
 ), written AS (
   UPDATE post_aggregations AS a SET updated_at = now(),
       like_count = greatest(a.like_count + h.likes, 0), repost_count = greatest(a.repost_count + h.reposts, 0),
@@ -65,12 +68,15 @@ ON CONFLICT (post_uri) DO UPDATE SET
   bookmark_count = w.bookmark_count + excluded.bookmark_count";
 
 /// Gives what waits to the posts that are there, and drops what counts nothing. A row may have been made meanwhile: by us, who
-/// held the key until then, or by the AppView, who makes one with each of its posts.
+/// held the key until then, or by the AppView, who makes one with each of its posts. Whoever runs it holds the keys: so
+/// what is there stays.
+///
+/// `OFFSET 0` keeps the planner from reading a whole table into a hash, which is right only while it is empty.
 pub(super) const SETTLE: &str = "\
 WITH moved AS (
   DELETE FROM penstock.waiting_counts AS w
-   USING (SELECT u.uri, EXISTS (SELECT FROM posts AS p WHERE p.uri = u.uri)
-             OR EXISTS (SELECT FROM post_aggregations AS a WHERE a.post_uri = u.uri) AS stands
+   USING (SELECT u.uri, EXISTS (SELECT FROM posts AS p WHERE p.uri = u.uri OFFSET 0)
+             OR EXISTS (SELECT FROM post_aggregations AS a WHERE a.post_uri = u.uri OFFSET 0) AS stands
             FROM unnest($1::text[]) AS u (uri)) AS u
    WHERE w.post_uri = u.uri AND (u.stands
      OR greatest(w.like_count, w.repost_count, w.reply_count, w.quote_count, w.bookmark_count) <= 0)
@@ -87,7 +93,7 @@ WITH moved AS (
   INSERT INTO post_aggregations AS a (post_uri, like_count, repost_count, reply_count, quote_count, bookmark_count)
   SELECT post_uri, greatest(like_count, 0), greatest(repost_count, 0), greatest(reply_count, 0), greatest(quote_count, 0),
       greatest(bookmark_count, 0)
-    FROM moved AS m WHERE stands AND NOT EXISTS (SELECT FROM added AS d WHERE d.post_uri = m.post_uri COLLATE \"default\")
+    FROM moved AS m WHERE stands AND m.post_uri COLLATE \"default\" NOT IN (SELECT d.post_uri FROM added AS d)
    ORDER BY post_uri
   ON CONFLICT (post_uri) DO UPDATE SET updated_at = now(),
     like_count = greatest(a.like_count + excluded.like_count, 0),
@@ -160,21 +166,37 @@ pub(crate) async fn write_counts(
     if posts.is_empty() {
         return Ok(());
     }
-    let held: HashSet<String> =
-        bind(sqlx::query_scalar(ADD), &posts.iter()).fetch_all(&mut *conn).await?.into_iter().collect();
-    if let Some(gone) = plan.tables.get(&Table::Posts).map(|writes| &writes.gone).filter(|gone| !gone.is_empty()) {
+    // Who makes or takes away a post holds its key before its row, as whoever settles does.
+    let writes = plan.tables.get(&Table::Posts);
+    let is_first =
+        |uri: &String| writes.is_some_and(|writes| writes.inserts.contains_key(uri) || writes.gone.contains(uri));
+    let (first, others): (Vec<_>, Vec<_>) = posts.iter().partition(|(uri, _)| is_first(uri));
+    wait(conn, &first).await?;
+    let held: HashSet<String> = if others.is_empty() {
+        HashSet::new()
+    } else {
+        bind(sqlx::query_scalar(ADD), &others.iter().copied()).fetch_all(&mut *conn).await?.into_iter().collect()
+    };
+    if let Some(gone) = writes.map(|writes| &writes.gone).filter(|gone| !gone.is_empty()) {
         let parted: i64 = sqlx::query_scalar(PART).bind(gone.iter().bind_iter()).fetch_one(&mut *conn).await?;
         tally.post_aggregations -= parted;
     }
-    let waiting: Vec<_> = posts.iter().filter(|(uri, _)| !held.contains(*uri)).collect();
-    if !waiting.is_empty() {
-        bind(sqlx::query_scalar::<_, i64>(WAIT), &waiting.iter().copied()).fetch_optional(&mut *conn).await?;
-        let uris = waiting.iter().map(|(uri, _)| *uri).bind_iter();
+    let rest: Vec<_> = others.into_iter().filter(|(uri, _)| !held.contains(*uri)).collect();
+    wait(conn, &rest).await?;
+    if !(first.is_empty() && rest.is_empty()) {
+        let uris = first.iter().chain(&rest).map(|(uri, _)| *uri).bind_iter();
         let fresh: i64 = sqlx::query_scalar(SETTLE).bind(uris).fetch_one(&mut *conn).await?;
         tally.post_aggregations += fresh;
     }
     for liked in &LIKED {
         write_liked(conn, liked, plan).await?;
+    }
+    Ok(())
+}
+
+async fn wait(conn: &mut PgConnection, posts: &[(&String, &Deltas)]) -> sqlx::Result<()> {
+    if !posts.is_empty() {
+        bind(sqlx::query_scalar::<_, i64>(WAIT), &posts.iter().copied()).fetch_optional(conn).await?;
     }
     Ok(())
 }
@@ -232,6 +254,10 @@ const NEXT: &str = "SELECT post_uri FROM penstock.waiting_counts WHERE post_uri 
 const FOUND: &str = "\
 SELECT a.post_uri FROM unnest($1::text[]) AS u (uri) JOIN post_aggregations AS a ON a.post_uri = u.uri";
 
+/// Holds their keys, in order: what is there then stays until the end.
+const HOLD: &str = "\
+SELECT post_uri FROM penstock.waiting_counts WHERE post_uri = ANY($1) ORDER BY post_uri FOR UPDATE";
+
 // === impl Store ===
 
 impl Store {
@@ -255,6 +281,7 @@ async fn settle(conn: &mut PgConnection, worker: &str, after: &str, limit: u32) 
     let uris: Vec<String> = sqlx::query_scalar(NEXT).bind(after).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
     let found: Vec<String> = sqlx::query_scalar(FOUND).bind(&uris).fetch_all(&mut *tx).await?;
     if !found.is_empty() {
+        let found: Vec<String> = sqlx::query_scalar(HOLD).bind(&found).fetch_all(&mut *tx).await?;
         let fresh: i64 = sqlx::query_scalar(SETTLE).bind(&found).fetch_one(&mut *tx).await?;
         // What follows from such a post is not there yet, either.
         derived::leave(&mut tx, &found).await?;

@@ -213,7 +213,10 @@ fn computed(table: Table, spec: &Spec, new: bool, search_vector: bool) -> Vec<(&
             if new {
                 // A gate may have come before its post.
                 for (column, gates) in [("has_thread_gate", "thread_gates"), ("has_post_gate", "post_gates")] {
-                    columns.push((column, format!("EXISTS (SELECT FROM {gates} AS g WHERE g.post_uri = u.k)")));
+                    columns.push((
+                        column, // With an offset it is never a hash of the whole table, which is what a plan for an empty one has.
+                        format!("EXISTS (SELECT FROM {gates} AS g WHERE g.post_uri = u.k OFFSET 0)"),
+                    ));
                 }
             }
             let text = spec.columns.iter().position(|(name, _)| *name == "text");
@@ -269,7 +272,9 @@ fn demote(table: Table, spec: &Spec, (a, b): (Option<usize>, usize)) -> String {
     let (rev, stamp, join) = guard(table);
     format!(
         "INSERT INTO penstock.shadowed (uri, repo, kind, key_a, key_b, commit_rev, entry_id, row) \
-         SELECT t.uri, split_part(t.uri, '/', 3), '{}', {a}, t.{}, {rev}, {stamp}, {row} FROM {} AS t{join} WHERE t.uri = ANY($1)",
+         SELECT t.uri, split_part(t.uri, '/', 3), '{}', {a}, t.{}, {rev}, {stamp}, {row} FROM {} AS t{join} WHERE t.uri = ANY($1) \
+         ON CONFLICT (uri) DO UPDATE SET kind = excluded.kind, key_a = excluded.key_a, key_b = excluded.key_b, \
+         commit_rev = excluded.commit_rev, entry_id = excluded.entry_id, row = excluded.row",
         spec.name,
         name(spec, b),
         spec.name

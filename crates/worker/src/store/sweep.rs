@@ -131,12 +131,12 @@ impl Store {
 /// Makes one op of each record; whether it still is to go is decided under the lock.
 fn batch<'a>(did: &'a str, found: &[(Table, String)]) -> Batch<'a> {
     let version = Version { rev: None, stamp: Some(Stamp::live(StreamId::MIN, None)) };
-    let op = |(table, key): &(Table, String)| Op {
-        repo: did,
-        uri: table.uri_of(key).into_owned(),
-        homes: table.alone(),
-        version: version.clone(),
-        what: What::Sweep,
+    let op = |(table, key): &(Table, String)| {
+        let uri = table.uri_of(key).into_owned();
+        // Another program may have written a record to both tables that it can stand in: it goes from both.
+        let homes = Table::homes(uri.split('/').nth(3).unwrap_or_default());
+        let homes = if homes.contains(table) { homes } else { table.alone() };
+        Op { repo: did, uri, homes, version: version.clone(), what: What::Sweep }
     };
     let mut ops: Vec<_> = found.iter().map(op).collect();
     ops.sort_by(|a, b| a.uri.cmp(&b.uri));

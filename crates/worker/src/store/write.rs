@@ -283,12 +283,12 @@ const GATED: [(Table, &str); 2] = [
     (
         Table::ThreadGates,
         "UPDATE posts AS p SET has_thread_gate = NOT has_thread_gate WHERE p.uri = ANY($1)
-           AND has_thread_gate <> EXISTS (SELECT FROM thread_gates AS g WHERE g.post_uri = p.uri)",
+           AND has_thread_gate <> EXISTS (SELECT FROM thread_gates AS g WHERE g.post_uri = p.uri OFFSET 0)",
     ),
     (
         Table::PostGates,
         "UPDATE posts AS p SET has_post_gate = NOT has_post_gate WHERE p.uri = ANY($1)
-           AND has_post_gate <> EXISTS (SELECT FROM post_gates AS g WHERE g.post_uri = p.uri)",
+           AND has_post_gate <> EXISTS (SELECT FROM post_gates AS g WHERE g.post_uri = p.uri OFFSET 0)",
     ),
 ];
 

@@ -9,8 +9,8 @@ WITH touched AS (
    WHERE starts_with(c.root_uri, 'at://' || u.viewer || '/')
   UNION ALL (
     SELECT c.uri, true FROM unnest($4::text[]) AS u (uri) JOIN posts AS c ON c.root_uri = u.uri
-     WHERE c.parent_uri IS NOT NULL AND EXISTS (SELECT FROM posts AS r WHERE r.uri = u.uri)
-       <> EXISTS (SELECT FROM thread_contexts AS t WHERE t.post_uri = c.uri)
+     WHERE c.parent_uri IS NOT NULL AND EXISTS (SELECT FROM posts AS r WHERE r.uri = u.uri OFFSET 0)
+       <> EXISTS (SELECT FROM thread_contexts AS t WHERE t.post_uri = c.uri OFFSET 0)
      LIMIT $5
   )
 ), due AS (

@@ -3,7 +3,7 @@
 WITH due AS (
   SELECT u.viewer, u.post, (SELECT l.uri FROM likes AS l WHERE l.user_did = u.viewer AND l.post_uri = u.post) AS liked,
       (SELECT r.uri FROM reposts AS r WHERE r.user_did = u.viewer AND r.post_uri = u.post) AS reposted,
-      EXISTS (SELECT FROM bookmarks AS b WHERE b.user_did = u.viewer AND b.post_uri = u.post) AS bookmarked
+      EXISTS (SELECT FROM bookmarks AS b WHERE b.user_did = u.viewer AND b.post_uri = u.post OFFSET 0) AS bookmarked
     FROM unnest($1::text[], $2::text[]) AS u (viewer, post)
 ), written AS (
   INSERT INTO post_viewer_states AS s (post_uri, viewer_did, like_uri, repost_uri, bookmarked)

@@ -1,5 +1,7 @@
 //! Counts of posts beside an AppView that makes posts too, and only ever updates what it finds.
 
+use sqlx::Row as _;
+
 use super::*;
 
 const A: &str = "did:plc:a";
@@ -91,4 +93,60 @@ async fn likes_and_their_posts_that_come_at_once_meet() {
     assert_eq!(db.rows(wrong).await.len(), 0);
     assert_eq!(db.rows("SELECT FROM post_aggregations").await.len(), 800);
     assert_eq!(db.rows("SELECT FROM penstock.waiting_counts").await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_like_that_goes_before_its_post_got_what_waits_is_not_counted() {
+    let db = Db::new().await;
+    let p = post_uri(B, "p");
+    db.apply(&[live(1, A, vec![like("l", &p)]), live(2, C, vec![like("l", &p)])]).await;
+    make(&db, &p).await.unwrap();
+    db.apply(&[live(3, C, vec![delete("app.bsky.feed.like/l")])]).await;
+    db.store.settle_counts("w1", "", 10).await.unwrap();
+    assert_eq!(counted(&db).await, (vec![row(&p, 1, 0)], vec![]));
+}
+
+/// What is settled must be there until the end: else a row would stand without its post, and the AppView could never make it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_that_goes_while_its_counts_are_settled_leaves_no_row() {
+    let db = Db::new().await;
+    let p = post_uri(B, "p");
+    db.apply(&[live(1, A, vec![like("l", &p)])]).await;
+    make(&db, &p).await.unwrap();
+    let mut other = db.store.pool().begin().await.unwrap();
+    sqlx::query("SELECT FROM penstock.waiting_counts FOR UPDATE").execute(&mut *other).await.unwrap();
+    let entries = [live(2, B, vec![delete("app.bsky.feed.post/p")])];
+    let settle = async {
+        let waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while db.rows(waits).await.is_empty() {
+            assert!(std::time::Instant::now() < deadline, "nobody waits for a lock");
+            tokio::task::yield_now().await;
+        }
+        sqlx::query(crate::store::counts::SETTLE).bind([&p]).execute(&mut *other).await.unwrap();
+        other.commit().await.unwrap();
+    };
+    let (applied, ()) = tokio::join!(db.store.apply("w1", &entries), settle);
+    applied.unwrap();
+    assert_eq!(counted(&db).await, (vec![], vec![row(&p, 1, 0)]));
+}
+
+/// A connection keeps the plan that it made while the tables were empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_planned_on_empty_tables_reads_no_table_from_end_to_end() {
+    let db = Db::new().await;
+    let posts = db.store.statements.of(crate::store::table::Table::Posts).insert().0.to_string();
+    let arrays = |sql: &str| (1..30).take_while(|at| sql.contains(&format!("${at}::"))).count();
+    let mut conn = db.store.pool().acquire().await.unwrap();
+    for sql in [crate::store::counts::SETTLE, &*posts] {
+        let nulls = vec!["NULL"; arrays(sql)].join(", ");
+        let explain = format!("PREPARE planned AS {sql}; EXPLAIN EXECUTE planned({nulls}); DEALLOCATE planned");
+        let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(explain)).fetch_all(&mut *conn).await.unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        let plan = plan.join("\n");
+        // By a key each time: a scan without a condition reads all.
+        let scans = plan.lines().filter(|line| line.contains("Index") && line.contains("Scan")).count();
+        let conditions = plan.lines().filter(|line| line.contains("Index Cond")).count();
+        assert!(scans >= 2 && scans == conditions && !plan.contains("Seq Scan"), "{plan}");
+    }
 }
