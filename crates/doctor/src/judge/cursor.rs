@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn the_cursor_is_told_with_where_ours_would_begin() {
-        let cases: &[(Option<&str>, Option<&str>, Option<u64>, Level, &str)] = &[
+        type Case<'a> = (Option<&'a str>, Option<&'a str>, Option<u64>, Level, &'a str);
+        let cases: &[Case<'_>] = &[
             (None, None, None, Level::Note, "relay.start"),
             (None, None, Some(1_101), Level::Note, "would start at 1101"),
             (Some("x"), None, None, Level::Fail, "not a number"),

@@ -223,9 +223,6 @@ mod tests {
         assert_eq!(of(&findings, "schema.owner").level, Level::Warn);
         postgres.dirty = vec![3];
         judge(&postgres, &mut findings);
-        assert_eq!(
-            findings.iter().filter(|finding| finding.check == "schema").next_back().map(|f| f.level),
-            Some(Level::Fail)
-        );
+        assert_eq!(findings.iter().rfind(|finding| finding.check == "schema").map(|f| f.level), Some(Level::Fail));
     }
 }

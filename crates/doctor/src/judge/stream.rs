@@ -216,7 +216,8 @@ mod tests {
     #[test]
     fn writers_are_told_apart() {
         use Dialect::{Again, Backfill, Penstock, Python, TypeScript};
-        let cases: &[(&[(Dialect, u64)], bool, Level, &str)] = &[
+        type Case<'a> = (&'a [(Dialect, u64)], bool, Level, &'a str);
+        let cases: &[Case<'_>] = &[
             (&[(Python, 9)], false, Level::Ok, "another system's ingest is writing: 9 python"),
             (&[(TypeScript, 9)], false, Level::Ok, "9 typescript"),
             (&[(Penstock, 9)], true, Level::Ok, "Penstock's ingest is writing: 9 penstock"),
