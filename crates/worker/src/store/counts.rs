@@ -158,7 +158,8 @@ pub(crate) async fn write_counts(
         }
     }
     if let Some(writes) = plan.tables.get(&Table::Posts) {
-        for uri in writes.inserts.keys().chain(&writes.gone) {
+        // Whoever else made the one that stands may have been ended before its row.
+        for uri in writes.inserts.keys().chain(writes.updates.keys()).chain(&writes.gone) {
             plan.counts.hold(uri);
         }
     }

@@ -60,6 +60,20 @@ async fn what_came_before_its_post_waits_and_is_given_to_it() {
     assert_eq!(counted(&db).await, (vec![row(&post_uri(A, "reply"), 0, 0), row(&p, 2, 1)], vec![]));
 }
 
+/// Its processors insert the two in statements of their own, and may be ended between them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_that_was_left_without_its_row_gets_it_with_its_event() {
+    let db = Db::new().await;
+    let p = post_uri(B, "p");
+    db.execute(
+        "INSERT INTO posts (uri, cid, author_did, text, created_at)
+         VALUES ('at://did:plc:b/app.bsky.feed.post/p', 'c', 'did:plc:b', 't', now())",
+    )
+    .await;
+    db.apply(&[live(1, B, vec![post("p", "x")])]).await;
+    assert_eq!(counted(&db).await, (vec![row(&p, 0, 0)], vec![]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_appview_can_make_any_post_and_it_is_given_what_waits() {
     let db = Db::new().await;
