@@ -14,7 +14,7 @@ RATE ?= 500
 SECONDS ?= 60
 TARGET ?=
 
-.PHONY: help tools ui run test ui-test chart-test observability-test schema-test envtest lint fmt generate check-generated bench faults soak e2e fuzz image clean
+.PHONY: help tools ui run test ui-test chart-test observability-test schema-test envtest lint fmt generate check-generated bench faults handover soak e2e fuzz image clean
 
 help: ## Lists what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -76,7 +76,13 @@ fuzz: ## Fuzzes each parser for SECONDS=60, or only TARGET=frame, car, entry or 
 	@fuzz/run.sh "$(SECONDS)" $(TARGET)
 
 faults: tools ## Breaks everything while events flow, ten seeds; SEED=n for one, SEEDS, FAULTS, EVENTS, WORKERS, JOBS, WITHOUT=kinds
-	@$(CARGO) test --package penstock --test pipeline -- --exact faults::fault_suite --ignored --nocapture
+	@$(CARGO) test --package penstock --test pipeline -- --exact faults::fault_suite \
+		handover::migration::the_migration_guide_leads_there_and_back_twice --ignored --nocapture
+
+handover: tools ## Lets the system before us and ours alternate ROUNDS=200 times while events flow; SEED=n for another run
+	@SEED="$(or $(SEED),1)" ROUNDS="$(or $(ROUNDS),200)" \
+		$(CARGO) test --package penstock --test pipeline -- --exact handover::handover_suite \
+		handover::migration::the_migration_guide_leads_there_and_back_twice --ignored --nocapture
 
 soak: tools ## Runs for MINUTES=20 at RATE=2000 events/s with a fault EVERY=20 seconds, and shows each process' memory
 	$(CARGO) build --release -p penstock

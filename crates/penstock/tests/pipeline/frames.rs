@@ -63,7 +63,8 @@ pub(crate) fn said(settings: &Settings) -> impl Iterator<Item = (u64, Option<Ent
     penstock_replay::frames(settings).unwrap().map(|frame| read(&frame))
 }
 
-fn read(frame: &[u8]) -> (u64, Option<Entry>) {
+/// Reads a frame: its number, and the entry if it makes one.
+pub(crate) fn read(frame: &[u8]) -> (u64, Option<Entry>) {
     let mut rest = frame;
     let header: Cbor = ciborium::from_reader(&mut rest).unwrap();
     let body: Cbor = ciborium::from_reader(rest).unwrap();

@@ -11,6 +11,7 @@ mod doctor;
 mod e2e;
 mod faults;
 mod frames;
+mod handover;
 mod http;
 mod messages;
 mod model;

@@ -418,7 +418,7 @@ pub(crate) fn timestamp(text: &Value) -> Value {
 }
 
 /// PostgreSQL holds no NUL, in texts or in JSON.
-fn without_nul(value: &Value) -> Value {
+pub(crate) fn without_nul(value: &Value) -> Value {
     match value {
         Value::String(text) => text.replace('\0', "").into(),
         Value::Array(items) => items.iter().map(without_nul).collect(),

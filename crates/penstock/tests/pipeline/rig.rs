@@ -166,6 +166,11 @@ impl Rig {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
 
+    /// What every process is told.
+    pub(crate) fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
+    }
+
     /// Keeps what processes say in this folder, beyond the end of the test.
     pub(crate) fn keep_logs(&mut self, folder: PathBuf) {
         (self.logs, self._folder) = (folder, None);

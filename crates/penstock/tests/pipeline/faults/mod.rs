@@ -24,6 +24,8 @@ use penstock_local::testing::TestRedis;
 use crate::rig::eventually;
 use plan::{Plan, Size};
 use proxy::{Proxy, Weather};
+pub(crate) use report::{from_env, words};
+pub(crate) use stage::{becomes, redis};
 
 /// Where what processes say is kept.
 const LOGS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/faults");
