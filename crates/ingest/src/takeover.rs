@@ -284,7 +284,8 @@ impl Seen {
             _ => home.to_owned(),
         };
         let is_same = position.source.as_ref().is_some_and(|source| source.host == host);
-        if is_same && position.cursor == Some(seq) {
+        // Noted as ours also where it agrees: once its entries are trimmed, only that says that it may be believed.
+        if is_same && position.cursor == Some(seq) && self.ours == Some(seq) {
             return false;
         }
         if let Some(found) = found.filter(|found| found.seq == seq) {

@@ -20,9 +20,15 @@ mod stage;
 mod typescript;
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
+use fred::interfaces::KeysInterface;
+
+use crate::rig::eventually;
 use plan::Plan;
+use stage::Stage;
 
 /// Where what ours say is kept.
 const LOGS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/handover");
@@ -49,6 +55,40 @@ async fn handing_over_loses_nothing_and_ours_doubles_nothing() {
     let outcome = Box::pin(run::run(&Plan::of(261, 10), &logs)).await;
     println!("{}", outcome.verdict);
     assert!(outcome.verdict.wrong.is_empty(), "{}, see {}", outcome.verdict, logs.display());
+    std::fs::remove_dir_all(logs).unwrap();
+}
+
+/// Its entries are trimmed before the relay is there, and then nothing but its cursor tells how far it came.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_ended_in_order_is_gone_on_from_however_late_the_relay_is() {
+    let logs = Path::new(LOGS).join("late");
+    let stage = Box::pin(stage::set(&logs, 200, 20_000)).await;
+    let Stage { rig, relay, theirs, reader, .. } = &stage;
+    rig.migrate().await;
+    let worker = rig.worker("w-1");
+    let writes = async |ours: bool| {
+        let from = reader.last();
+        eventually("entries come", async || {
+            reader.seen().range(from.unwrap_or_default()..).filter(|(_, seen)| seen.ours == ours).count() > 100
+        })
+        .await;
+    };
+    let ingest = rig.start(&["ingest"]);
+    writes(true).await;
+    ingest.stop().await;
+    let python = python::start(theirs);
+    writes(false).await;
+    python.terminate().await;
+    let newest = reader.seen().values().filter_map(|seen| seen.seq).max().unwrap();
+    let () = rig.client.set(rig.keys.cursor(), newest, None, None, false).await.unwrap();
+    relay.inject(penstock_replay::Fault::Refuse(Duration::from_secs(2))).await.unwrap();
+    let ingest = rig.start(&["ingest"]);
+    writes(true).await;
+    ingest.stop().await;
+    worker.stop().await;
+    let seqs: Vec<u64> = reader.seen().values().filter_map(|seen| seen.seq).collect();
+    let numbers: BTreeSet<&u64> = seqs.iter().collect();
+    assert_eq!(numbers.len(), seqs.len(), "how many numbers there are, and how many entries");
     std::fs::remove_dir_all(logs).unwrap();
 }
 
