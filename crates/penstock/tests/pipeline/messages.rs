@@ -44,7 +44,7 @@ struct Victims {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_accepted_message_is_one_row_whoever_is_killed() {
     let messages = env::var("PENSTOCK_MESSAGES").map_or(MESSAGES, |messages| messages.parse().unwrap());
-    let mut rig = Rig::new().await;
+    let mut rig = Rig::without_tables().await;
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for (name, value) in [
         ("DASHBOARD_ADDRESS", &*address.to_string()),
@@ -56,6 +56,8 @@ async fn each_accepted_message_is_one_row_whoever_is_killed() {
     ] {
         rig.set(name, value);
     }
+    // Only with the buffer on is there a table for messages.
+    rig.migrate().await;
     let mut victims = Victims { dashboard: Some(rig.start(&["dashboard"])), workers: Vec::new(), started: 0 };
     victims.start_worker(&rig);
     victims.start_worker(&rig);
