@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{Connection, Executor, SqlSafeStr};
+use sqlx::{ConnectOptions, Connection, Executor, SqlSafeStr};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -62,8 +62,9 @@ const SCHEMA: &str = "penstock";
 
 const TABLE: &str = "penstock.migrations";
 
-/// How long a statement may wait for a lock: a migration that queues behind a long query would hold up everybody else.
-const LOCK_TIMEOUT: &str = "SET lock_timeout = '3s'; SET client_min_messages = warning";
+/// How long a statement may wait for a lock: a migration that queues behind a long query would hold up everybody else. The
+/// statements that read a whole table take as long as they take, whatever limit the role has.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '3s'; SET statement_timeout = 0; SET client_min_messages = warning";
 
 /// Leaves our own schema out of the path. A role of that name has it first there, and would make the AppView's tables in it.
 pub(crate) const SEARCH_PATH: &str = "\
@@ -148,7 +149,8 @@ const MESSAGES: [(&str, &[&str]); 2] = [
 /// When PostgreSQL cannot be reached, refuses a statement, or is too busy to be changed for two minutes.
 pub async fn migrate(url: &str, messages: bool) -> Result<(), SchemaError> {
     let options: PgConnectOptions = url.parse().map_err(SchemaError::Url)?;
-    let options = options.application_name("penstock-migrate");
+    // A migration is one statement of some hundred lines, and slow on purpose.
+    let options = options.application_name("penstock-migrate").disable_statement_logging();
     let mut deadline = Instant::now() + DEADLINE;
     let mut waits = false;
     loop {
@@ -183,8 +185,8 @@ pub async fn migrate(url: &str, messages: bool) -> Result<(), SchemaError> {
     Ok(())
 }
 
-/// Held by the connection that migrates.
-const TURN: i64 = 0x7065_6e73_746f_636d;
+/// Held by the connection that migrates; workers take turns at other numbers.
+const TURN: i64 = 0x7065_6e73_746f_636e;
 
 /// Takes every step; `false` where another process does.
 async fn change(conn: &mut PgConnection, messages: bool) -> Result<bool, MigrateError> {
@@ -201,12 +203,23 @@ async fn change(conn: &mut PgConnection, messages: bool) -> Result<bool, Migrate
     Ok(true)
 }
 
-/// Returns what tells this version's schema from another's: 16 hexadecimal digits of its migrations.
+/// What a migration does besides the migrations proper.
+const STEPS: [&str; 4] = [
+    include_str!("schema/appview.rs"),
+    include_str!("schema/indexes.sql"),
+    include_str!("schema/profiles.rs"),
+    include_str!("schema/relocate.rs"),
+];
+
+/// Returns what tells this version's migration from another's: 16 hexadecimal digits of all that decides what it leaves.
 #[must_use]
 pub fn hash() -> String {
     let mut hasher = Sha256::new();
     for (version, name, sql) in MIGRATIONS {
         hasher.update(format!("{version} {name} {}\n{sql}", sql.len()));
+    }
+    for step in STEPS {
+        hasher.update(format!("{}\n{step}", step.len()));
     }
     hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
