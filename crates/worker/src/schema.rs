@@ -1,6 +1,7 @@
 //! The database's schema: made by `penstock migrate`, checked by workers, which wait until it is there.
 
 mod appview;
+mod pieces;
 mod profiles;
 mod rebuild;
 mod recount;
@@ -71,7 +72,7 @@ pub(crate) const SEARCH_PATH: &str = "\
 SELECT set_config('search_path', coalesce(nullif((SELECT string_agg(quote_ident(name), ', ' ORDER BY at)
   FROM unnest(current_schemas(false)) WITH ORDINALITY AS s (name, at) WHERE name <> 'penstock'), ''), 'public'), false)";
 
-/// How long to go on trying to get the locks.
+/// How long to go on trying to get a lock, from the last step that was taken.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The columns of the tables that hold no records, as far as the worker uses them.
@@ -204,9 +205,10 @@ async fn change(conn: &mut PgConnection, messages: bool) -> Result<bool, Migrate
 }
 
 /// What a migration does besides the migrations proper.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     include_str!("schema/appview.rs"),
     include_str!("schema/indexes.sql"),
+    include_str!("schema/pieces.rs"),
     include_str!("schema/profiles.rs"),
     include_str!("schema/relocate.rs"),
 ];
@@ -237,6 +239,11 @@ fn migrator() -> Migrator {
 
 fn is_busy(error: &MigrateError) -> bool {
     let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else { return false };
+    is_locked(error)
+}
+
+/// Whether a statement waited for a lock in vain.
+fn is_locked(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     matches!(code.as_deref(), Some("55P03" | "40P01"))
 }

@@ -1,17 +1,18 @@
 //! Moves what Penstock 0.1 kept in the AppView's schema into its own, and takes its columns out of the AppView's tables.
 //!
 //! The tables move at once, in one short transaction, which also leaves a mark. What stands in columns moves in pieces, a
-//! transaction each, so that nobody waits for it; the mark goes last. Whatever interrupts it, the next migration goes on: a
-//! row that was moved is not moved again.
+//! transaction each, so that nobody waits for it; the mark goes last. Whatever interrupts it, the next migration goes on: up
+//! to which block each table was moved stands in `penstock.meta`, and a row that was moved is not moved again.
+//!
+//! No worker of 0.1 writes once its tables moved: each of its batches begins with `penstock_repos`. The AppView may go on; it
+//! changes no stamp, but an update of its moves the row that holds one.
 
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::PgConnection;
 use tracing::info;
 
 use super::appview;
+use super::pieces::{Pieces, patiently};
 use crate::store::table::{Spec, Table};
-
-/// Blocks of a table that one transaction goes through: 4 MiB.
-const BLOCKS: i64 = 512;
 
 /// Whether something is still to be moved.
 const IS_MARKED: &str = "\
@@ -47,9 +48,7 @@ pub(super) async fn tables(conn: &mut PgConnection) -> sqlx::Result<()> {
     let is_old: bool =
         sqlx::query_scalar("SELECT to_regclass('penstock_meta') IS NOT NULL").fetch_one(&mut *conn).await?;
     if is_old {
-        let mut tx = conn.begin().await?;
-        tx.execute(sqlx::raw_sql(TABLES)).await?;
-        tx.commit().await?;
+        patiently(conn, TABLES).await?;
         info!("the tables of an older version were moved into the schema penstock");
     }
     Ok(())
@@ -72,11 +71,11 @@ pub(super) async fn columns(conn: &mut PgConnection) -> sqlx::Result<()> {
         }
     }
     messages(conn).await?;
-    conn.execute("ALTER TABLE users DROP COLUMN IF EXISTS active, DROP COLUMN IF EXISTS status").await?;
-    conn.execute(FEEDS).await?;
+    patiently(conn, "ALTER TABLE users DROP COLUMN IF EXISTS active, DROP COLUMN IF EXISTS status").await?;
+    patiently(conn, FEEDS).await?;
     counts(conn).await?;
     appview::indexes(conn).await?;
-    conn.execute("DELETE FROM penstock.meta WHERE key = 'moving'").await?;
+    patiently(conn, "DELETE FROM penstock.meta WHERE key = 'moving' OR key LIKE 'moving %'").await?;
     info!("what an older version kept in the tables of the appview was moved");
     Ok(())
 }
@@ -91,19 +90,6 @@ async fn has_column(conn: &mut PgConnection, table: &str, column: &str) -> sqlx:
     .await
 }
 
-/// Runs a statement over a table, some blocks a transaction; `{range}` in it is replaced by the range of `t.ctid`.
-async fn in_pieces(conn: &mut PgConnection, table: &str, statement: &str) -> sqlx::Result<u64> {
-    let size = "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint";
-    let blocks: i64 = sqlx::query_scalar(size).bind(table).fetch_one(&mut *conn).await?;
-    let mut rows = 0;
-    for from in (0..=blocks).step_by(BLOCKS as usize) {
-        let range = format!("t.ctid >= '({from},0)'::tid AND t.ctid < '({},0)'::tid", from + BLOCKS);
-        let sql = AssertSqlSafe(statement.replace("{range}", &range));
-        rows += sqlx::query(sql).execute(&mut *conn).await?.rows_affected();
-    }
-    Ok(rows)
-}
-
 /// The stamp of a row as it stands now: with the relay's number, where there is room for it.
 const STAMP: &str = "\
 CASE WHEN length(t.entry_id) > 32 THEN NULL
@@ -116,7 +102,7 @@ async fn stamps(conn: &mut PgConnection, table: Table) -> sqlx::Result<()> {
         // Only a stamp of ours has a dash.
         let statement = format!(
             "UPDATE {name} AS t SET commit_seq = {STAMP} WHERE {{range}} AND t.entry_id IS NOT NULL \
-             AND (t.commit_seq IS NULL OR strpos(t.commit_seq, '-') = 0)"
+             AND (t.commit_seq IS NULL OR strpos(t.commit_seq, '-') = 0) AND t.commit_seq IS DISTINCT FROM {STAMP}"
         );
         (statement, "DROP COLUMN entry_id")
     } else {
@@ -124,36 +110,55 @@ async fn stamps(conn: &mut PgConnection, table: Table) -> sqlx::Result<()> {
         let statement = format!(
             "INSERT INTO penstock.stamps (uri, commit_rev, entry_id) SELECT {uri}, t.commit_rev, t.entry_id FROM {name} AS t \
              WHERE {{range}} AND t.entry_id IS NOT NULL AND length(t.entry_id) <= 32 \
+             AND NOT EXISTS (SELECT FROM penstock.stamps AS s WHERE s.uri = {uri} COLLATE \"C\" \
+               AND s.commit_rev IS NOT DISTINCT FROM t.commit_rev COLLATE \"C\" AND s.entry_id = t.entry_id COLLATE \"C\") \
              ON CONFLICT (uri) DO UPDATE SET commit_rev = excluded.commit_rev, entry_id = excluded.entry_id"
         );
         (statement, "DROP COLUMN entry_id, DROP COLUMN IF EXISTS commit_rev")
     };
-    in_pieces(conn, name, &statement).await?;
-    // What somebody wrote meanwhile lies at the end, or where there was room: once more, with nobody else in the table.
-    let mut tx = conn.begin().await?;
-    tx.execute(AssertSqlSafe(format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))).await?;
-    if *commit {
-        tx.execute(AssertSqlSafe(statement.replace("{range}", "true"))).await?;
-    }
-    tx.execute(AssertSqlSafe(format!("ALTER TABLE {name} {dropped}"))).await?;
-    tx.commit().await
+    let pieces = Pieces { step: name, table: name, statement: &statement };
+    pieces.run(conn).await?;
+    pieces.finish(conn).await?;
+    // With the columns goes the place: should they come again, all of the table is to be read.
+    let sql = format!("ALTER TABLE {name} {dropped}; DELETE FROM penstock.meta WHERE key = 'moving {name}'");
+    patiently(conn, &sql).await.map(drop)
 }
 
-/// The keys of messages go beside their table. Where no message ever came, the table is no use either: where the buffer is
-/// enabled it is made again.
-const MESSAGES: &str = "\
-INSERT INTO penstock.message_keys (dedupe_key, message_id, tracking_id)
-SELECT dedupe_key, id, tracking_id FROM messages WHERE dedupe_key IS NOT NULL ON CONFLICT (dedupe_key) DO NOTHING;
-ALTER TABLE messages DROP COLUMN dedupe_key, DROP COLUMN IF EXISTS tracking_id;
-DO $$ BEGIN IF NOT EXISTS (SELECT FROM messages) THEN DROP TABLE messages; END IF; END $$";
+/// Who inserts a message takes its lock on the table first, and then its number: later ones have higher numbers.
+const LAST_MESSAGE: &str = "\
+LOCK TABLE messages IN SHARE ROW EXCLUSIVE MODE;
+INSERT INTO penstock.meta (key, value) SELECT 'moving messages after', coalesce(max(id), 0) FROM messages
+ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 
+const KEYS: &str = "\
+INSERT INTO penstock.message_keys (dedupe_key, message_id, tracking_id)
+SELECT t.dedupe_key, t.id, t.tracking_id FROM messages AS t
+ WHERE {range} AND t.dedupe_key IS NOT NULL
+   AND NOT EXISTS (SELECT FROM penstock.message_keys AS k WHERE k.dedupe_key = t.dedupe_key COLLATE \"C\")
+ON CONFLICT (dedupe_key) DO NOTHING";
+
+const LATER_MESSAGES: &str = "t.id > (SELECT value::bigint FROM penstock.meta WHERE key = 'moving messages after')";
+
+/// Where no message ever came, the table is no use either: where the buffer is enabled it is made again, and its numbers
+/// begin at 1. A table without our columns is the message system's own, and never comes here.
+const MESSAGES: &str = "\
+ALTER TABLE messages DROP COLUMN dedupe_key, DROP COLUMN IF EXISTS tracking_id;
+DO $$ BEGIN IF NOT EXISTS (SELECT FROM messages) THEN DROP TABLE messages; END IF; END $$;
+DELETE FROM penstock.meta WHERE key LIKE 'moving messages%'";
+
+/// The keys of messages go beside their table.
 async fn messages(conn: &mut PgConnection) -> sqlx::Result<()> {
-    if has_column(conn, "messages", "dedupe_key").await? {
-        let mut tx = conn.begin().await?;
-        tx.execute(sqlx::raw_sql(MESSAGES)).await?;
-        tx.commit().await?;
+    if !has_column(conn, "messages", "dedupe_key").await? {
+        return Ok(());
     }
-    Ok(())
+    patiently(conn, LAST_MESSAGE).await?;
+    let pieces = Pieces { step: "messages", table: "messages", statement: KEYS };
+    pieces.run(conn).await?;
+    pieces.finish(conn).await?;
+    // What came since is few, and nobody adds to it.
+    let later = KEYS.replace("{range}", LATER_MESSAGES);
+    let sql = format!("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE; {later}; {MESSAGES}");
+    patiently(conn, &sql).await.map(drop)
 }
 
 /// A pack's feeds were kept as its record has them.
@@ -189,7 +194,8 @@ ON CONFLICT (worker, field) DO UPDATE SET total = c.total + excluded.total";
 
 /// A row of counts stands exactly where its post does.
 async fn counts(conn: &mut PgConnection) -> sqlx::Result<()> {
-    in_pieces(conn, "post_aggregations", COUNTS_WITHOUT_POST).await?;
-    in_pieces(conn, "posts", POSTS_WITHOUT_COUNTS).await?;
-    Ok(())
+    let gone = Pieces { step: "counts", table: "post_aggregations", statement: COUNTS_WITHOUT_POST };
+    gone.run(conn).await?;
+    let made = Pieces { step: "posts without counts", table: "posts", statement: POSTS_WITHOUT_COUNTS };
+    made.run(conn).await
 }

@@ -144,3 +144,102 @@ async fn transactions(db: &Db) -> u64 {
     let lsn = db.rows("SELECT pg_current_xact_id()::text::bigint AS id").await;
     lsn[0]["id"].as_u64().unwrap()
 }
+
+/// Rows of more than one piece; the first blocks have room, and in the middle of the first piece somebody writes the last
+/// rows anew: they go there.
+const BEHIND: &str = "
+INSERT INTO generic_records (uri, cid, author_did, record_type, record, created_at, commit_rev, entry_id)
+SELECT 'at://did:plc:a/zz.zz.zz/' || lpad(n::text, 5, '0'), 'c', 'did:plc:a', 'zz.zz.zz',
+  jsonb_build_object('x', (SELECT string_agg(md5(n::text || m::text), '') FROM generate_series(1, 50) AS m)), now(), '3b',
+  '1782000000000-000009' FROM generate_series(1, 2600) AS n;
+DELETE FROM generic_records WHERE uri < 'at://did:plc:a/zz.zz.zz/00400';
+CREATE SCHEMA penstock;
+CREATE TABLE penstock.stamps (uri varchar(512) COLLATE \"C\" PRIMARY KEY, commit_rev varchar(64) COLLATE \"C\",
+  entry_id varchar(32) COLLATE \"C\");
+CREATE TABLE written AS SELECT uri, ctid AS place FROM generic_records LIMIT 0;
+CREATE FUNCTION write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF NOT EXISTS (SELECT FROM written) AND EXISTS (SELECT FROM penstock.stamps WHERE uri LIKE '%zz.zz.zz%') THEN
+    WITH moved AS (UPDATE generic_records SET indexed_at = now() WHERE uri > 'at://did:plc:a/zz.zz.zz/02500' RETURNING uri, ctid)
+    INSERT INTO written SELECT * FROM moved;
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER write AFTER INSERT ON penstock.stamps FOR EACH STATEMENT EXECUTE FUNCTION write();
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_somebody_moves_behind_the_pass_keeps_its_stamp() {
+    let db = old(false).await;
+    db.execute(BEHIND).await;
+    db.execute("VACUUM generic_records").await;
+    let db = moved(db).await;
+    let written = db.rows("SELECT uri FROM written WHERE place < '(100,0)'").await;
+    assert_eq!(written.len(), 100, "they went to where the pass had been");
+    let without = "SELECT uri FROM generic_records WHERE NOT EXISTS (SELECT FROM penstock.stamps AS s WHERE s.uri = generic_records.uri)";
+    assert_eq!(db.rows(without).await.len(), 0);
+    assert_eq!(db.rows("SELECT uri FROM penstock.stamps WHERE entry_id = '1782000000000-000009'").await.len(), 2201);
+    assert_eq!(db.rows("SELECT key FROM penstock.meta WHERE key LIKE 'moving%'").await.len(), 0);
+}
+
+/// In the middle of the copy a writer of 0.1 adds one.
+const LATE: &str = "
+CREATE SCHEMA penstock;
+CREATE TABLE penstock.message_keys (dedupe_key text COLLATE \"C\" PRIMARY KEY, message_id bigint NOT NULL, tracking_id text);
+SELECT setval('messages_id_seq', 100);
+CREATE FUNCTION write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF NOT EXISTS (SELECT FROM messages WHERE content = 'late') THEN
+    INSERT INTO messages (user_id, channel_id, content, created_at, dedupe_key) VALUES (1, 1, 'late', now(), 'late');
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER write AFTER INSERT ON penstock.message_keys FOR EACH STATEMENT EXECUTE FUNCTION write();
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_comes_during_the_move_keeps_its_key() {
+    let db = old(true).await;
+    db.execute(LATE).await;
+    let db = moved(db).await;
+    assert_eq!(
+        db.rows("SELECT dedupe_key, message_id FROM penstock.message_keys ORDER BY 1").await,
+        [json!({"dedupe_key": "k", "message_id": 7}), json!({"dedupe_key": "late", "message_id": 101})]
+    );
+}
+
+/// What the migration waits for, of which connection, and since when.
+async fn waiting(db: &Db) -> Option<Value> {
+    let query = "SELECT pid, left(query, 11) AS query, query_start::text AS since FROM pg_stat_activity
+      WHERE application_name = 'penstock-migrate' AND datname = current_database() AND wait_event_type = 'Lock'";
+    db.rows(query).await.pop()
+}
+
+async fn until_waiting(db: &Db, other_than: Option<&Value>) -> Value {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        if let Some(waits) = waiting(db).await.filter(|waits| Some(waits) != other_than) {
+            return waits;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the migration does not wait");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// Only the step that takes the columns away needs the table for itself, and only that one is tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_in_use_is_waited_for_and_nothing_is_done_again() {
+    let db = old(true).await;
+    let mut reader = db.store.pool().begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE lists IN ACCESS SHARE MODE").execute(&mut *reader).await.unwrap();
+    let url = db.url.clone();
+    let migration = tokio::spawn(async move { schema::migrate(&url, false).await });
+    let first = until_waiting(&db, None).await;
+    assert_eq!(first["query"], "ALTER TABLE");
+    let stamp = "SELECT xmin::text AS written FROM penstock.stamps WHERE uri = 'at://did:plc:a/app.bsky.graph.list/l'";
+    let written = db.rows(stamp).await;
+    let second = until_waiting(&db, Some(&first)).await;
+    assert_eq!((&second["query"], &second["pid"]), (&first["query"], &first["pid"]));
+    reader.rollback().await.unwrap();
+    migration.await.unwrap().unwrap();
+    assert_eq!(db.rows(stamp).await, written);
+    assert_eq!(columns_of_ours(&db).await, 0);
+}
