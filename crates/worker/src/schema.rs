@@ -1,6 +1,7 @@
 //! The database's schema: made by `penstock migrate`, checked by workers, which wait until it is there.
 
 mod appview;
+mod indexes;
 mod pieces;
 mod profiles;
 mod rebuild;
@@ -205,8 +206,9 @@ async fn change(conn: &mut PgConnection, messages: bool) -> Result<bool, Migrate
 }
 
 /// What a migration does besides the migrations proper.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("schema/appview.rs"),
+    include_str!("schema/indexes.rs"),
     include_str!("schema/indexes.sql"),
     include_str!("schema/pieces.rs"),
     include_str!("schema/profiles.rs"),

@@ -10,7 +10,7 @@
 use sqlx::PgConnection;
 use tracing::info;
 
-use super::appview;
+use super::indexes;
 use super::pieces::{Pieces, patiently};
 use crate::store::table::{Spec, Table};
 
@@ -74,7 +74,7 @@ pub(super) async fn columns(conn: &mut PgConnection) -> sqlx::Result<()> {
     patiently(conn, "ALTER TABLE users DROP COLUMN IF EXISTS active, DROP COLUMN IF EXISTS status").await?;
     patiently(conn, FEEDS).await?;
     counts(conn).await?;
-    appview::indexes(conn).await?;
+    indexes::remake(conn).await?;
     patiently(conn, "DELETE FROM penstock.meta WHERE key = 'moving' OR key LIKE 'moving %'").await?;
     info!("what an older version kept in the tables of the appview was moved");
     Ok(())

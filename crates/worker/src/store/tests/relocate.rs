@@ -206,6 +206,53 @@ async fn a_message_that_comes_during_the_move_keeps_its_key() {
     );
 }
 
+/// Tables with the indexes that 0.1 made, and one that a build left that was cut off.
+const INDEXES: &str = "
+DROP INDEX unique_like_user_post;
+CREATE UNIQUE INDEX idx_likes_user_did_post_uri ON likes (user_did, post_uri);
+DROP INDEX idx_likes_user_did, idx_likes_post_uri;
+CREATE INDEX idx_likes_post_uri_created_at ON likes (post_uri, created_at);
+CREATE INDEX idx_likes_user_did_created_at ON likes (user_did, created_at);
+CREATE INDEX idx_likes_user_did ON likes (user_did);
+UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_likes_user_did'::regclass;
+DROP INDEX idx_post_aggregations_like_count;
+CREATE INDEX idx_post_aggregations_like_count ON post_aggregations (like_count) WHERE like_count > 0;
+";
+
+const LIST_INDEXES: &str = "\
+SELECT c.relname AS name, x.indisunique, x.indisvalid, x.indpred IS NULL AS whole,
+    pg_get_indexdef(x.indexrelid, 1, true) AS first FROM pg_index AS x JOIN pg_class AS c ON c.oid = x.indexrelid
+ WHERE x.indrelid IN ('likes'::regclass, 'post_aggregations'::regclass) ORDER BY 1";
+
+/// Writers have open transactions meanwhile, which an index that is built under a lock would wait for in vain.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_indexes_become_those_of_the_appview_while_tables_are_written() {
+    let db = old(true).await;
+    let expected = db.rows(LIST_INDEXES).await;
+    db.execute(INDEXES).await;
+    assert_ne!(db.rows(LIST_INDEXES).await, expected);
+    let url = db.url.clone();
+    let migration = tokio::spawn(async move { schema::migrate(&url, false).await });
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let mut writes = 0;
+    let mut concurrent = false;
+    while !migration.is_finished() {
+        assert!(tokio::time::Instant::now() < deadline, "the migration does not end");
+        let mut writer = db.store.pool().begin().await.unwrap();
+        sqlx::raw_sql("SET LOCAL lock_timeout = '1s'; UPDATE likes SET via = '{}'; UPDATE post_aggregations SET updated_at = now()")
+            .execute(&mut *writer)
+            .await
+            .unwrap();
+        concurrent |=
+            db.rows("SELECT FROM pg_stat_progress_create_index WHERE command LIKE '%CONCURRENTLY'").await.len() > 0;
+        writer.commit().await.unwrap();
+        writes += 1;
+    }
+    migration.await.unwrap().unwrap();
+    assert!(writes > 0 && concurrent, "nothing was built while rows were written");
+    assert_eq!(db.rows(LIST_INDEXES).await, expected);
+}
+
 /// What the migration waits for, of which connection, and since when.
 async fn waiting(db: &Db) -> Option<Value> {
     let query = "SELECT pid, left(query, 11) AS query, query_start::text AS since FROM pg_stat_activity
