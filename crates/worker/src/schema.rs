@@ -198,6 +198,7 @@ async fn change(conn: &mut PgConnection, messages: bool) -> Result<bool, Migrate
     }
     relocate::tables(conn).await.map_err(MigrateError::Execute)?;
     migrator().run_direct(None, conn, false).await?;
+    relocate::merge(conn).await.map_err(MigrateError::Execute)?;
     relocate::columns(conn).await.map_err(MigrateError::Execute)?;
     if messages {
         appview::messages(conn).await.map_err(MigrateError::Execute)?;
@@ -206,10 +207,11 @@ async fn change(conn: &mut PgConnection, messages: bool) -> Result<bool, Migrate
 }
 
 /// What a migration does besides the migrations proper.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     include_str!("schema/appview.rs"),
     include_str!("schema/indexes.rs"),
     include_str!("schema/indexes.sql"),
+    include_str!("schema/merge.sql"),
     include_str!("schema/pieces.rs"),
     include_str!("schema/profiles.rs"),
     include_str!("schema/relocate.rs"),

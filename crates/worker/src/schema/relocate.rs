@@ -43,13 +43,26 @@ $$;
 DROP TABLE IF EXISTS penstock_migrations;
 INSERT INTO penstock.meta (key, value) VALUES ('moving', '1') ON CONFLICT (key) DO NOTHING";
 
-/// Moves the tables of an older version, if there are any.
+/// Adds tables that an older version made anew to those that had moved.
+const MERGE: &str = include_str!("merge.sql");
+
+/// Where an older version's tables are, and whether its tables had moved before.
+const FOUND: &str = "SELECT to_regclass('penstock_meta') IS NOT NULL, to_regclass('penstock.meta') IS NOT NULL";
+
+/// Moves the tables of an older version, if there are any that never moved.
 pub(super) async fn tables(conn: &mut PgConnection) -> sqlx::Result<()> {
-    let is_old: bool =
-        sqlx::query_scalar("SELECT to_regclass('penstock_meta') IS NOT NULL").fetch_one(&mut *conn).await?;
-    if is_old {
+    if let (true, false) = sqlx::query_as(FOUND).fetch_one(&mut *conn).await? {
         patiently(conn, TABLES).await?;
         info!("the tables of an older version were moved into the schema penstock");
+    }
+    Ok(())
+}
+
+/// Merges the tables of an older version that was started once more, into what the migrations made.
+pub(super) async fn merge(conn: &mut PgConnection) -> sqlx::Result<()> {
+    if let (true, true) = sqlx::query_as(FOUND).fetch_one(&mut *conn).await? {
+        patiently(conn, MERGE).await?;
+        info!("an older version was started meanwhile: its tables were merged into the schema penstock");
     }
     Ok(())
 }

@@ -224,32 +224,24 @@ SELECT c.relname AS name, x.indisunique, x.indisvalid, x.indpred IS NULL AS whol
     pg_get_indexdef(x.indexrelid, 1, true) AS first FROM pg_index AS x JOIN pg_class AS c ON c.oid = x.indexrelid
  WHERE x.indrelid IN ('likes'::regclass, 'post_aggregations'::regclass) ORDER BY 1";
 
-/// Writers have open transactions meanwhile, which an index that is built under a lock would wait for in vain.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_indexes_become_those_of_the_appview_while_tables_are_written() {
     let db = old(true).await;
     let expected = db.rows(LIST_INDEXES).await;
     db.execute(INDEXES).await;
     assert_ne!(db.rows(LIST_INDEXES).await, expected);
+    // A build waits for whoever still sees how things were before it.
+    let mut reader = db.store.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    sqlx::raw_sql("SELECT pg_current_snapshot()").execute(&mut *reader).await.unwrap();
     let url = db.url.clone();
     let migration = tokio::spawn(async move { schema::migrate(&url, false).await });
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
-    let mut writes = 0;
-    let mut concurrent = false;
-    while !migration.is_finished() {
-        assert!(tokio::time::Instant::now() < deadline, "the migration does not end");
-        let mut writer = db.store.pool().begin().await.unwrap();
-        sqlx::raw_sql("SET LOCAL lock_timeout = '1s'; UPDATE likes SET via = '{}'; UPDATE post_aggregations SET updated_at = now()")
-            .execute(&mut *writer)
-            .await
-            .unwrap();
-        concurrent |=
-            db.rows("SELECT FROM pg_stat_progress_create_index WHERE command LIKE '%CONCURRENTLY'").await.len() > 0;
-        writer.commit().await.unwrap();
-        writes += 1;
-    }
+    let waits = until_waiting(&db, None).await;
+    assert_eq!(waits["query"], "CREATE INDE");
+    db.execute("SET lock_timeout = '1s'; UPDATE likes SET via = '{}'; UPDATE post_aggregations SET updated_at = now()")
+        .await;
+    assert_eq!(waiting(&db).await, Some(waits), "the build still waits, and nobody for it");
+    reader.rollback().await.unwrap();
     migration.await.unwrap().unwrap();
-    assert!(writes > 0 && concurrent, "nothing was built while rows were written");
     assert_eq!(db.rows(LIST_INDEXES).await, expected);
 }
 
@@ -289,4 +281,54 @@ async fn a_table_in_use_is_waited_for_and_nothing_is_done_again() {
     migration.await.unwrap().unwrap();
     assert_eq!(db.rows(stamp).await, written);
     assert_eq!(columns_of_ours(&db).await, 0);
+}
+
+/// What the workers of 0.1 wrote when they were started once more.
+const AGAIN: &str = "
+UPDATE likes SET commit_seq = '26512349999', commit_rev = '3c', entry_id = '1783000000000-000003' WHERE user_did = 'did:plc:a';
+UPDATE lists SET name = 'M', commit_rev = '3c', entry_id = '1783000000000-000005';
+INSERT INTO messages (id, user_id, channel_id, content, created_at, dedupe_key) VALUES (9, 1, 1, 'm', now(), 'later');
+INSERT INTO penstock_repos (did, rev, active, status, account_entry)
+  VALUES ('did:plc:a', '3c', false, 'deactivated', '1783000000000-000001'), ('did:plc:b', '3b', NULL, NULL, NULL);
+INSERT INTO penstock_tombstones VALUES ('at://did:plc:a/app.bsky.feed.like/gone', '3c', '1783000000000-000006'),
+  ('at://did:plc:b/app.bsky.feed.like/gone', '3b', '1783000000000-000007');
+INSERT INTO penstock_counts VALUES ('w1', 'post_aggregations', 3);
+INSERT INTO penstock_checkpoint VALUES ('relay', 7, '1783000000000-0');
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn going_back_to_the_old_version_and_forward_again_keeps_what_both_wrote() {
+    let db = moved(old(true).await).await;
+    let (columns, _) = OLD.split_once("-- Rows\n").unwrap();
+    let again = columns.replace("CREATE TABLE messages", "CREATE TABLE IF NOT EXISTS messages");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(again)).execute(db.store.pool()).await.unwrap();
+    db.execute(AGAIN).await;
+    let incarnation = db.rows("SELECT value FROM penstock_meta").await;
+    let db = moved(db).await;
+    assert_eq!(columns_of_ours(&db).await, 0);
+    // Its workers claimed Redis for this one.
+    assert_eq!(db.rows("SELECT value FROM penstock.meta WHERE key = 'incarnation'").await, incarnation);
+    assert_eq!(
+        db.rows("SELECT commit_seq FROM likes ORDER BY uri").await,
+        [json!({"commit_seq": "1783000000000-000003:26512349999"}), json!({"commit_seq": "77"})]
+    );
+    assert_eq!(
+        db.rows("SELECT commit_rev, entry_id FROM penstock.stamps ORDER BY uri").await,
+        [
+            json!({"commit_rev": "3b", "entry_id": "1782000000000-000004"}),
+            json!({"commit_rev": "3c", "entry_id": "1783000000000-000005"})
+        ]
+    );
+    assert_eq!(
+        db.rows("SELECT did, rev, active, status, handle FROM penstock.repos ORDER BY did").await,
+        [
+            json!({"did": A, "rev": "3c", "active": false, "status": "deactivated", "handle": "a.example"}),
+            json!({"did": B, "rev": "3b", "active": null, "status": null, "handle": null})
+        ]
+    );
+    assert_eq!(db.rows("SELECT FROM penstock.tombstones WHERE entry_id > '1783'").await.len(), 2);
+    assert_eq!(db.totals().await["post_aggregations"], 10 + 3);
+    assert_eq!(db.rows("SELECT seq FROM penstock.checkpoint").await, [json!({"seq": 7})]);
+    assert_eq!(db.rows("SELECT FROM penstock.message_keys").await.len(), 2);
+    assert_eq!(db.rows("SELECT FROM penstock.meta WHERE key = 'counts'").await.len(), 1);
 }
