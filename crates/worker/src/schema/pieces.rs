@@ -22,7 +22,8 @@ const BY_INDEX: &str =
 
 /// Blocks there are, and which file they are in: a table that was rewritten begins anew.
 const SIZE: &str = "\
-SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint, pg_relation_filenode(to_regclass($1))::text";
+SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint,
+  coalesce(pg_relation_filenode(to_regclass($1))::text, '')";
 
 /// Runs statements, which are one transaction, as often as it takes until they get their locks; returns how many rows they
 /// changed.

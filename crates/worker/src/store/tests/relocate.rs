@@ -332,3 +332,28 @@ async fn going_back_to_the_old_version_and_forward_again_keeps_what_both_wrote()
     assert_eq!(db.rows("SELECT FROM penstock.message_keys").await.len(), 2);
     assert_eq!(db.rows("SELECT FROM penstock.meta WHERE key = 'counts'").await.len(), 1);
 }
+
+/// The second piece fails.
+const FAILS: &str = "
+CREATE OR REPLACE FUNCTION write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF EXISTS (SELECT FROM penstock.stamps WHERE uri = 'at://did:plc:a/zz.zz.zz/02600') THEN RAISE 'no'; END IF;
+  RETURN NULL;
+END $$";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_fails_keeps_the_place_it_came_to() {
+    let db = old(false).await;
+    db.execute(BEHIND).await;
+    db.execute(FAILS).await;
+    assert!(matches!(schema::migrate(&db.url, false).await, Err(SchemaError::Migrate(_))));
+    let place = "SELECT split_part(value, '/', 2) AS block FROM penstock.meta WHERE key = 'moving generic_records'";
+    assert_eq!(db.rows(place).await, [json!({"block": "512"})]);
+    let stamps = "SELECT uri, xmin::text FROM penstock.stamps ORDER BY uri";
+    let before = db.rows(stamps).await;
+    assert!(before.len() > 1000, "the first piece stays");
+    db.execute("DROP TRIGGER write ON penstock.stamps").await;
+    let db = moved(db).await;
+    assert_eq!(db.rows(stamps).await[..before.len()], before, "and is not written again");
+    assert_eq!(db.rows(stamps).await.len(), 2201);
+    assert_eq!(db.rows(place).await.len(), 0);
+}
