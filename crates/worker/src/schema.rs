@@ -68,6 +68,10 @@ const TABLE: &str = "penstock.migrations";
 /// statements that read a whole table take as long as they take, whatever limit the role has.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '3s'; SET statement_timeout = 0; SET client_min_messages = warning";
 
+/// Else a statement of a migration that was killed would run to its end, and the next one wait for it. Not every server can
+/// tell.
+const NOTICE: &str = "SET client_connection_check_interval = '5s'";
+
 /// Leaves our own schema out of the path. A role of that name has it first there, and would make the AppView's tables in it.
 pub(crate) const SEARCH_PATH: &str = "\
 SELECT set_config('search_path', coalesce(nullif((SELECT string_agg(quote_ident(name), ', ' ORDER BY at)
@@ -160,6 +164,7 @@ pub async fn migrate(url: &str, messages: bool) -> Result<(), SchemaError> {
         let mut conn = PgConnection::connect_with(&options).await.map_err(SchemaError::Connect)?;
         conn.execute(LOCK_TIMEOUT).await.map_err(SchemaError::Connect)?;
         conn.execute(SEARCH_PATH).await.map_err(SchemaError::Connect)?;
+        let _ = conn.execute(NOTICE).await;
         let outcome = change(&mut conn, messages).await;
         // The migration's outcome counts, not the farewell's.
         let _ = conn.close().await;
