@@ -22,7 +22,8 @@ const LEASE_MS: &str = "3600000";
 const TOKEN: &str = "bench";
 
 /// What stands in front of `publish.lua` there too.
-const SCRIPT: &str = include_str!("../../ingest/src/scripts/publish.lua");
+const SCRIPT: &str =
+    concat!(include_str!("../../ingest/src/scripts/beyond.lua"), include_str!("../../ingest/src/scripts/publish.lua"));
 
 /// Everything to be written, as the bytes that go over the socket.
 #[derive(Debug, Default)]
@@ -123,8 +124,8 @@ impl Entries {
         ];
         let fence = self.fence.replace(last).map(|seq| seq.to_string()).unwrap_or_default();
         let (new, entries) = (last.to_string(), self.open.len().to_string());
-        // No event time, source, place on another host, incarnation or floor.
-        let head = [TOKEN, LEASE_MS, &fence, &new, "", "", "", "", "", "", "", &entries, "0"];
+        // No event time, source, place on another host, incarnation or floor; entries of others are looked for as there.
+        let head = [TOKEN, LEASE_MS, &fence, &new, "", "", "", "", "", "", "", "10000", &entries, "0"];
         let words = 3 + names.len() + head.len() + 3 * self.open.len();
         let mut batch = format!("*{words}\r\n").into_bytes();
         word(&mut batch, b"EVAL");
