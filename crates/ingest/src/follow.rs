@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use penstock_core::backoff::Backoff;
 use penstock_core::settings::RelayUrl;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -111,12 +111,24 @@ impl Follower<'_, '_> {
         let position = match first {
             Some(position) if !self.session.is_paused() => position,
             _ => {
-                let pulse = self.session.pulse.clone();
-                pulse.during(self.session.unpaused()).await;
+                self.unpaused().await?;
                 self.position().await?
             }
         };
         Ok(self.choose(&position).map(|relay| (relay, position)))
+    }
+
+    /// Waits until reading is not paused. Another program's entries may be what fills the stream, as they are not trimmed
+    /// before they are gone by: so they are looked for meanwhile.
+    async fn unpaused(&mut self) -> Result<(), Outcome> {
+        let pulse = self.session.pulse.clone();
+        while pulse.during(timeout(LOOK_AGAIN, self.session.unpaused())).await.is_err() {
+            let seen = self.session.look("").await?;
+            if let Some(id) = seen.foreign.filter(|_| !self.session.settings.ingest.shared_stream) {
+                return Err(Outcome::Crowded { id });
+            }
+        }
+        Ok(())
     }
 
     async fn position(&mut self) -> Result<Position, Outcome> {
@@ -135,6 +147,10 @@ impl Follower<'_, '_> {
         let mut heard = began;
         let mut told: Option<Instant> = None;
         let mut latest = first;
+        // What shows the other is not trimmed from here on, nor is its place ours to keep.
+        if let Ok(id) = latest.parse() {
+            self.session.hold.send_replace(Hold::From(id));
+        }
         let mut before: Option<(String, String)> = None;
         while heard.elapsed() < quiet {
             if is_due(&mut told) {

@@ -214,6 +214,7 @@ impl Ingest {
         let trimmer = Trimmer {
             client: client.clone(),
             settings: Arc::clone(settings),
+            lease: lease.clone(),
             telemetry: self.telemetry.clone(),
             paused: pause,
             hold: held,

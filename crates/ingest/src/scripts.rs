@@ -7,16 +7,24 @@ use penstock_core::dead_letter;
 
 /// Writes one batch behind the fence of lease and cursor.
 pub(crate) fn publish() -> String {
-    format!("{}{}{}", dead_letter::LUA, include_str!("scripts/beyond.lua"), include_str!("scripts/publish.lua"))
+    format!("{}{IDS}{}{}", dead_letter::LUA, include_str!("scripts/beyond.lua"), include_str!("scripts/publish.lua"))
 }
 
 /// Puts entries that lie idle back at the tail.
 pub(crate) fn requeue() -> String {
-    format!("{}{}", dead_letter::LUA, include_str!("scripts/requeue.lua"))
+    format!("{}{IDS}{}", dead_letter::LUA, include_str!("scripts/requeue.lua"))
 }
 
+/// Compares IDs, and reads those that are kept.
+const IDS: &str = include_str!("scripts/ids.lua");
+
 /// Reads where to read on.
-pub(crate) const POSITION: &str = concat!(include_str!("scripts/beyond.lua"), include_str!("scripts/position.lua"));
+pub(crate) const POSITION: &str =
+    concat!(include_str!("scripts/ids.lua"), include_str!("scripts/beyond.lua"), include_str!("scripts/position.lua"));
+
+/// Trims what is acknowledged and shows nothing of another program.
+pub(crate) const TRIM: &str =
+    concat!(include_str!("scripts/ids.lua"), include_str!("scripts/beyond.lua"), include_str!("scripts/trim.lua"));
 
 /// Reads the numbers of the newest entries.
 pub(crate) const NUMBERS: &str = concat!(include_str!("scripts/beyond.lua"), include_str!("scripts/numbers.lua"));

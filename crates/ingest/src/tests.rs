@@ -197,7 +197,11 @@ fn events(frames: &[Bytes]) -> Vec<Event> {
 /// Serves each connection the next of these scripts: the frames, then silence, or a close.
 async fn scripted(scripts: Vec<(Vec<Bytes>, bool)>) -> (SocketAddr, Arc<std::sync::Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    (listener.local_addr().unwrap(), scripted_on(listener, scripts))
+}
+
+/// Does so on an address that was there before.
+fn scripted_on(listener: TcpListener, scripts: Vec<(Vec<Bytes>, bool)>) -> Arc<std::sync::Mutex<Vec<String>>> {
     let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = Arc::clone(&asked);
     tokio::spawn(async move {
@@ -225,7 +229,7 @@ async fn scripted(scripts: Vec<(Vec<Bytes>, bool)>) -> (SocketAddr, Arc<std::syn
             open.push(socket);
         }
     });
-    (address, asked)
+    asked
 }
 
 #[tokio::test(flavor = "multi_thread")]

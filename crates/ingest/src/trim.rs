@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::{HashesInterface, StreamsInterface};
+use fred::interfaces::{HashesInterface, LuaInterface, StreamsInterface};
 use fred::types::Value;
-use fred::types::streams::{XCapKind, XCapTrim};
 use penstock_core::live::state;
 use penstock_core::redis;
 use penstock_core::settings::Settings;
@@ -17,9 +16,11 @@ use tokio::sync::watch;
 use tokio::time::interval;
 use tracing::{info, warn};
 
-use crate::TELL_AGAIN;
 use crate::events::Telemetry;
+use crate::lease::Lease;
 use crate::pressure::{Fill, Group, Hold, Holding, Sightings};
+use crate::takeover::LOOK;
+use crate::{TELL_AGAIN, scripts};
 
 /// How many pending entries of another group are looked through for one that still holds.
 const PENDING_PAGE: u64 = 1_000;
@@ -27,12 +28,17 @@ const PENDING_PAGE: u64 = 1_000;
 /// How many such pages; past them the group holds from there on.
 const PENDING_PAGES: usize = 10;
 
+/// How many scripts trim at once, where more entries without a number came than one looks through.
+const SCRIPTS: usize = 10;
+
 /// Keeps the stream within its bounds while the lease is held.
 pub(crate) struct Trimmer {
     /// The connection for commands.
     pub(crate) client: Client,
     /// All settings.
     pub(crate) settings: Arc<Settings>,
+    /// The lease under which it is trimmed.
+    pub(crate) lease: Lease,
     /// Logs and counts.
     pub(crate) telemetry: Telemetry,
     /// Where it tells whether reading is to pause.
@@ -121,10 +127,21 @@ impl Trimmer {
     }
 
     async fn trim(&self, holding: &Holding) -> Result<(), Error> {
-        let Some(below) = self.hold.borrow().bound(holding.trim_below) else { return Ok(()) };
-        let cap = (XCapKind::MinID, XCapTrim::Exact, below.to_string());
-        let trimmed: u64 = self.client.xtrim(self.settings.keys.stream(), cap).await?;
-        self.telemetry.trimmed(trimmed);
+        let hold = *self.hold.borrow();
+        let Some(below) = hold.bound(holding.trim_below) else { return Ok(()) };
+        // What is held from an entry on was looked at, and is gone by. Else nobody may have seen yet what would go.
+        let is_looked = hold != Hold::Nothing || self.settings.ingest.shared_stream;
+        let look = if is_looked { String::new() } else { LOOK.to_string() };
+        let keys = &self.settings.keys;
+        for _ in 0..SCRIPTS {
+            let names = vec![self.lease.key().to_owned(), keys.stream().to_owned(), keys.ingest_state()];
+            let arguments = vec![self.lease.token().to_owned(), below.to_string(), look.clone()];
+            let (trimmed, more): (u64, String) = self.client.eval(scripts::TRIM, names, arguments).await?;
+            self.telemetry.trimmed(trimmed);
+            if more != "1" {
+                break;
+            }
+        }
         Ok(())
     }
 

@@ -18,7 +18,7 @@ if answer[4] == '1' then
 end
 local from = ARGV[2]
 if from == '' then
-  from = redis.call('HGET', KEYS[3], 'newest') or ''
+  from = id_in(KEYS[3], 'newest') or ''
 end
 if from == '' then
   answer[6], answer[7], answer[8] = '', answer[5], '1'

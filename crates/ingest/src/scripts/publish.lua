@@ -13,7 +13,7 @@ if holder ~= ARGV[1] then
   return { 'lease', holder or '' }
 end
 -- What others put behind our newest entry: numbers are a second producer's, whose cursor may come seconds later.
-local newest = ARGV[12] ~= '' and redis.call('HGET', KEYS[5], 'newest')
+local newest = ARGV[12] ~= '' and id_in(KEYS[5], 'newest')
 if newest then
   local foreign, looked, all = beyond(KEYS[3], newest, tonumber(ARGV[12]))
   if looked ~= newest then
@@ -35,12 +35,6 @@ if ARGV[9] ~= '' then
   if incarnation ~= ARGV[9] then
     return { 'incarnation', incarnation }
   end
-end
-local function is_below(id, other)
-  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
-  local other_ms, other_seq = string.match(other, '^(%d+)-(%d+)$')
-  ms, seq, other_ms, other_seq = tonumber(ms), tonumber(seq), tonumber(other_ms), tonumber(other_seq)
-  return ms < other_ms or (ms == other_ms and seq < other_seq)
 end
 local entries, letters = tonumber(ARGV[13]), tonumber(ARGV[14])
 local at = 15

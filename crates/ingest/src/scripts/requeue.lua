@@ -14,12 +14,6 @@ for at = 5, #KEYS do
   end
 end
 local stream, group, most_bytes, most_times = KEYS[2], ARGV[2], tonumber(ARGV[5]), tonumber(ARGV[6])
-local function is_below(id, other)
-  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
-  local other_ms, other_seq = string.match(other, '^(%d+)-(%d+)$')
-  ms, seq, other_ms, other_seq = tonumber(ms), tonumber(seq), tonumber(other_ms), tonumber(other_seq)
-  return ms < other_ms or (ms == other_ms and seq < other_seq)
-end
 local found = redis.call('XPENDING', stream, group, 'IDLE', ARGV[3], '-', '+', ARGV[4])
 local more = #found == tonumber(ARGV[4])
 local back, letters, gone = {}, {}, {}
