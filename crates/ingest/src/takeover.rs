@@ -22,8 +22,11 @@ use crate::scripts;
 /// How many entries behind our newest one a script looks through at most.
 pub(crate) const LOOK: u32 = 10_000;
 
-/// How many of the newest entries one look for a sequence number reads.
-const PAGE: u32 = 1_000;
+/// How many of the newest entries one script reads the numbers of, and how many bytes of them, about.
+const PAGE: (u32, u32) = (1_000, 4_000_000);
+
+/// How many numbers are looked back through for a run that the newest entries repeat.
+const LOOK_BACK: usize = 10_000;
 
 /// What Redis says of the last event written, and of who wrote it.
 #[derive(Clone, Debug, Default)]
@@ -114,7 +117,7 @@ impl Seen {
                 foreign: Some(foreign).filter(|foreign| !foreign.is_empty()),
                 source,
                 ours: fields.get(state::CURSOR).and_then(|ours| ours.parse::<Seq>().ok()).map(Seq::get),
-                newest: fields.remove(state::NEWEST),
+                newest: fields.remove(state::NEWEST).filter(|newest| newest.parse::<StreamId>().is_ok()),
                 last,
             });
         }
@@ -212,26 +215,20 @@ impl Seen {
     /// Finds the newest number in the stream, however many entries without one stand behind it.
     async fn find(&self, client: &Client, keys: &Keys) -> Result<Option<Found>, Error> {
         let mut from = "+".to_owned();
-        loop {
-            let page: Vec<String> =
-                client.eval(scripts::NUMBERS, vec![keys.stream()], vec![from.clone(), PAGE.to_string()]).await?;
+        let mut numbers = Vec::new();
+        let (entries, bytes) = PAGE;
+        while !from.is_empty() && numbers.len() < LOOK_BACK {
+            let arguments = vec![from, entries.to_string(), bytes.to_string()];
+            let page: Vec<String> = client.eval(scripts::NUMBERS, vec![keys.stream()], arguments).await?;
             let mut page = page.into_iter();
-            let count: u32 = page.next().and_then(|count| count.parse().ok()).unwrap_or_default();
-            let oldest = page.next().unwrap_or_default();
-            let mut numbers = Vec::new();
+            from = page.next().unwrap_or_default();
             while let (Some(id), Some(seq)) = (page.next(), page.next()) {
                 if let (Ok(id), Ok(seq)) = (id.parse(), seq.parse::<Seq>()) {
                     numbers.push((id, seq.get()));
                 }
             }
-            if let Some(found) = newest(&numbers) {
-                return Ok(Some(found));
-            }
-            if count < PAGE {
-                return Ok(None);
-            }
-            from = format!("({oldest}");
         }
+        Ok(newest(&numbers))
     }
 
     /// Says whether the cursor cannot be believed, for a pipeline whose first relay is `home`.
@@ -253,7 +250,8 @@ impl Seen {
         let cursor = self.position.cursor;
         let is_home = self.position.source.as_ref().is_none_or(|source| source.host == home);
         let ours = match why {
-            Why::Unnoted => cursor,
+            // The consumer before us may have moved it on before its entry came: an entry counts for more.
+            Why::Unnoted => found.is_none().then_some(cursor).flatten(),
             Why::NoSource => None,
             // What we wrote is written. On another host its numbers say nothing of those that were found.
             Why::Entries if !is_home && found.map(|found| found.seq) != self.ours => None,
@@ -263,8 +261,10 @@ impl Seen {
             return Some(found.seq).max(ours);
         }
         match why {
-            Why::Unnoted => cursor,
+            Why::Unnoted => ours,
             _ if self.is_untouched() && ours.is_some() => ours,
+            // Who removes the source with the cursor wants to begin anew.
+            Why::NoCursor if !self.source.is_empty() => ours,
             Why::NoCursor => None,
             // Nothing shows whether the event of a cursor that was written before its entries is among them.
             Why::Entries | Why::Moved | Why::NoSource => cursor.map(|cursor| (cursor - 1).max(1)).max(ours),
@@ -279,8 +279,9 @@ impl Seen {
     /// Takes the position over; says whether that changes it.
     fn take(&mut self, seq: u64, found: Option<Found>, home: &str, keys: &Keys) -> bool {
         let position = &mut self.position;
-        let host = match &position.source {
-            Some(source) if self.ours == Some(seq) => source.host.clone(),
+        // What we noted is that host's, although the cursor's key may have another name by now.
+        let host = match serde_json::from_str::<Source>(&self.source).ok().or_else(|| position.source.clone()) {
+            Some(source) if self.ours == Some(seq) => source.host,
             _ => home.to_owned(),
         };
         let is_same = position.source.as_ref().is_some_and(|source| source.host == host);
@@ -297,11 +298,11 @@ impl Seen {
     }
 }
 
-/// Finds the newest number among entries, newest first. Where it stands there twice, the newest entries repeat what another
-/// producer had written, and what follows the first of the two counts too.
+/// Finds the newest number among entries, newest first. Where it stands there more than once, the newest entries repeat what
+/// another producer had written, or the same one before it was killed, and what follows the first of them counts too.
 fn newest(numbers: &[(StreamId, u64)]) -> Option<Found> {
     let (_, first) = numbers.first()?;
-    let repeats = numbers.iter().skip(1).position(|(_, seq)| seq == first).map_or(0, |at| at + 1);
+    let repeats = numbers.iter().rposition(|(_, seq)| seq == first).unwrap_or_default();
     let (id, seq) = numbers.get(..=repeats)?.iter().max_by_key(|(_, seq)| *seq)?;
     let written = i64::try_from(id.ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     Some(Found { seq: *seq, written })
@@ -368,12 +369,25 @@ mod tests {
         let typescript = Seen { ours: None, newest: None, ..seen(None, None) };
         assert_eq!(decided(&typescript, found(300)), (Some(Why::NoCursor), Some(300)));
         assert_eq!(decided(&typescript, None), (Some(Why::NoCursor), None));
+        let gone = Seen { last: "12-0".to_owned(), source: "{}".to_owned(), ..seen(Some(HOME), None) };
+        assert_eq!(decided(&gone, None), (Some(Why::NoCursor), Some(90)), "what stands behind ours carries no number");
+        let anew = Seen { source: String::new(), ..gone };
+        assert_eq!(decided(&anew, None), (Some(Why::NoCursor), None), "the source was removed, too");
+    }
+
+    #[test]
+    fn what_we_noted_under_another_key_stays_its_hosts() {
+        let json = r#"{"host":"b","firstId":"1-0","cursorKey":"renamed"}"#;
+        let mut renamed = Seen { source: json.to_owned(), ..seen(None, None) };
+        let keys = penstock_core::settings::Settings::load(&penstock_core::settings::Layers::default()).unwrap().keys;
+        assert!(renamed.take(90, None, HOME, &keys));
+        assert_eq!(renamed.position.source.unwrap().host, "b");
     }
 
     #[test]
     fn what_a_version_before_wrote_is_ours() {
         let unnoted = Seen { newest: None, ours: None, ..seen(Some(HOME), Some(90)) };
-        assert_eq!(decided(&unnoted, found(88)), (Some(Why::Unnoted), Some(90)));
+        assert_eq!(decided(&unnoted, found(88)), (Some(Why::Unnoted), Some(88)), "its cursor may lead its entries");
         assert_eq!(decided(&unnoted, None), (Some(Why::Unnoted), Some(90)));
         assert_eq!(decided(&unnoted, found(130)), (Some(Why::Unnoted), Some(130)), "and then somebody else wrote");
         assert_eq!(Seen { newest: None, ..seen(Some("b"), Some(90)) }.why(HOME), None);
@@ -393,5 +407,6 @@ mod tests {
         assert_eq!(seq(&[5, 6, 7, 8, 5, 6]), Some(8));
         assert_eq!(seq(&[900, 901, 1, 2]), Some(2), "a sequence that began again");
         assert_eq!(seq(&[901, 1, 2, 3, 1]), Some(3));
+        assert_eq!(seq(&[5, 6, 7, 8, 5, 6, 5, 6]), Some(8), "it was repeated twice");
     }
 }

@@ -1,13 +1,26 @@
--- Reads the numbers of the newest entries, without their data.
--- KEYS: stream    ARGV: the ID from which it goes down, how many entries
--- Returns how many entries there were, the oldest ID ('' where there is none); then ID and number of each that carries one.
-local page = redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', ARGV[2])
-local answer = { tostring(#page), #page > 0 and page[#page][1] or '' }
-for _, entry in ipairs(page) do
-  local seq = number_of(entry[2])
-  if seq then
-    answer[#answer + 1] = entry[1]
-    answer[#answer + 1] = seq
+-- Reads the numbers of the newest entries, without their data, a few entries at a time and so much of them at most.
+-- KEYS: stream    ARGV: the ID from which it goes down, how many entries at most, how many bytes, about
+-- Returns from where it goes on ('' where there is nothing left); then ID and number of each entry that carries one.
+local from, most, bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local answer = { '' }
+while most > 0 and bytes > 0 do
+  local count = math.min(most, 20)
+  local page = redis.call('XREVRANGE', KEYS[1], from, '-', 'COUNT', count)
+  for _, entry in ipairs(page) do
+    local seq = number_of(entry[2])
+    if seq then
+      answer[#answer + 1] = entry[1]
+      answer[#answer + 1] = seq
+    end
+    for at = 1, #entry[2] do
+      bytes = bytes - #entry[2][at]
+    end
+    from = '(' .. entry[1]
   end
+  if #page < count then
+    return answer
+  end
+  most = most - count
 end
+answer[1] = from
 return answer

@@ -288,6 +288,57 @@ async fn a_producer_that_wrote_while_we_were_away_is_taken_over_from_whatever_th
     again.holds_exactly(&frames).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_version_that_noted_nothing_a_cursor_ahead_of_its_entries_gives_way_to_them() {
+    let settings = replay(1_000);
+    let frames = frames(&settings);
+    let address = serve(settings).await;
+    let rig = Rig::new(address).await;
+    // That version had read this host; then the Python consumer stopped between its cursor and its entry.
+    rig.add(&frames[..400]).await;
+    rig.set_cursor(401).await;
+    let source = format!(r#"{{"host":"{address}","firstId":"1-0","cursorKey":"firehose:python_cursor"}}"#);
+    let _: () = rig.client.set("firehose:ingest:source", source, None, None, false).await.unwrap();
+    let running = rig.start();
+    rig.reaches(1_000).await;
+    running.stop().await;
+    rig.holds_exactly(&frames).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_is_gone_is_replaced_by_what_we_noted_of_it() {
+    let whole = frames(&replay(300));
+    let (mut rig, listener) = moved_to_a_mute_relay(&whole[..100]).await;
+    rig.set("relay.start", "live");
+    let _: u64 = rig.client.del("firehose:python_cursor").await.unwrap();
+    rig.add_fields(&[("seq", "")]).await;
+    let asked = scripted_on(listener, vec![(whole[99..].to_vec(), false)]);
+    let running = rig.start();
+    rig.reaches(300).await;
+    running.stop().await;
+    assert_eq!(*asked.lock().unwrap(), ["cursor=99"]);
+    assert_eq!(rig.numbers().await, seqs(&whole[100..]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_run_of_repeats_does_not_hide_the_end() {
+    let settings = replay(4_000);
+    let frames = frames(&settings);
+    let rig = Rig::new(serve(settings).await).await;
+    // The Python consumer was killed twice in a row and began at the same cursor both times.
+    rig.add(&frames[..3_100]).await;
+    rig.add(&frames[1_000..2_500]).await;
+    rig.add(&frames[1_000..2_500]).await;
+    rig.set_cursor(1_000).await;
+    let before = rig.length().await;
+    let running = rig.start();
+    rig.reaches(4_000).await;
+    running.stop().await;
+    let written = rig.numbers().await.split_off(usize::try_from(before).unwrap());
+    assert_eq!(written.first(), seqs(&frames[3_100..]).first());
+    assert_eq!(written.len(), seqs(&frames[3_100..]).len());
+}
+
 /// Serves the first frames on one address; then the place on a second one, which is not served yet, is the first's.
 async fn moved_to_a_mute_relay(first: &[Bytes]) -> (Rig, TcpListener) {
     let (address, _) = scripted(vec![(first.to_vec(), false)]).await;
