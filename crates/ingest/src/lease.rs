@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::{KeysInterface, LuaInterface};
-use fred::types::{Expiration, SetOptions};
+use fred::interfaces::LuaInterface;
 use rand::RngExt;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -103,10 +102,9 @@ impl Lease {
     }
 
     async fn try_take(&self) -> Result<bool, Error> {
-        let expire = Expiration::PX(i64::try_from(self.millis()).unwrap_or(i64::MAX));
-        let set: Option<String> =
-            self.client.set(&self.key, self.token.as_str(), Some(expire), Some(SetOptions::NX), false).await?;
         // A reply that was lost may have been a yes: then the token is ours already.
-        Ok(set.is_some() || self.client.get::<Option<String>, _>(&self.key).await?.as_deref() == Some(self.token()))
+        let arguments = vec![self.token.clone(), self.millis().to_string()];
+        let taken: String = self.client.eval(scripts::TAKE, vec![self.key.as_str()], arguments).await?;
+        Ok(taken == "1")
     }
 }

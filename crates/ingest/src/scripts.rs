@@ -35,6 +35,9 @@ pub(crate) const SETTLE: &str = concat!(include_str!("scripts/beyond.lua"), incl
 /// Writes status and recent events for the lease's holder.
 pub(crate) const STATUS: &str = include_str!("scripts/status.lua");
 
+/// Takes the lease where nobody holds it.
+pub(crate) const TAKE: &str = include_str!("scripts/take.lua");
+
 /// Renews the lease.
 pub(crate) const RENEW: &str = include_str!("scripts/renew.lua");
 

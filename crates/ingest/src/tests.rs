@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fred::clients::Client;
-use fred::interfaces::{ClientLike, EventInterface, HashesInterface, KeysInterface, PubsubInterface, StreamsInterface};
+use fred::interfaces::{
+    ClientLike, ConfigInterface, EventInterface, HashesInterface, KeysInterface, PubsubInterface, StreamsInterface,
+};
 use futures_util::SinkExt;
 use penstock_core::live::{Broadcast, Source, Status};
 use penstock_core::settings::{Layers, Settings};
@@ -117,6 +119,14 @@ impl Rig {
         self.client.hget("firehose:ingest:state", field).await.unwrap()
     }
 
+    /// Has another tenant take what this Redis may hold.
+    async fn fill_up(&self) {
+        let _: u64 = self.client.setrange("tenant", 40_000_000, "x").await.unwrap();
+        let _: () = self.client.config_set("maxmemory", "30mb").await.unwrap();
+        let refused = self.client.set::<(), _, _>("tenant:more", "x", None, None, false).await.unwrap_err();
+        assert!(refused.details().contains("OOM"), "{refused}");
+    }
+
     async fn reaches(&self, seq: u64) {
         eventually("the cursor", async || self.cursor().await == Some(seq)).await;
     }
@@ -159,7 +169,7 @@ fn load(settings: &[(&'static str, String)]) -> Settings {
 }
 
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while !holds().await {
         assert!(Instant::now() < deadline, "{what} did not come");
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -54,7 +54,8 @@ for at, pending in ipairs(found) do
     end
   end
 end
--- The bound of what is settled comes first: it is the one write that a full Redis may refuse.
+-- A full Redis takes what comes behind a first write that needs no memory (take.lua): what lies here may be what fills it.
+redis.call('HDEL', KEYS[3], '')
 if #back > 0 then
   local before = redis.call('HMGET', KEYS[3], 'requeued', 'requeuedSeq', 'requeuedOrder')
   local first = redis.call('XPENDING', stream, group)[2]

@@ -17,6 +17,8 @@ end
 if not all then
   return { 'more', newest }
 end
+-- A full Redis takes what comes behind a first write that needs no memory (take.lua), and only what is settled is trimmed.
+redis.call('HDEL', KEYS[5], '')
 redis.call('HSET', KEYS[5], 'newest', newest)
 if ARGV[6] ~= '' then
   redis.call('SET', KEYS[2], ARGV[6])

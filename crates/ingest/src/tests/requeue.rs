@@ -168,3 +168,13 @@ async fn what_is_put_back_bounds_what_is_settled_until_it_is_settled_itself() {
     assert_eq!(rig.state("requeuedSeq").await.as_deref(), Some("41"));
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_full_redis_what_was_let_lie_is_put_back_too() {
+    let (rig, _) = held().await;
+    rig.fill_up().await;
+    let running = rig.start();
+    eventually("the requeue", async || running.count(REQUEUED) == 10).await;
+    assert_eq!(rig.pending().await, 0);
+    running.stop().await;
+}

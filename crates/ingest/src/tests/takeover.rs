@@ -339,6 +339,24 @@ async fn a_long_run_of_repeats_does_not_hide_the_end() {
     assert_eq!(written.len(), seqs(&frames[3_100..]).len());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_redis_that_another_tenant_filled_ingest_starts_and_trims() {
+    let settings = replay(1_000);
+    let frames = frames(&settings);
+    let rig = Rig::new(serve(settings).await).await;
+    rig.add(&frames[..400]).await;
+    rig.acknowledge_all().await;
+    rig.set_cursor(450).await;
+    rig.fill_up().await;
+    let running = rig.start();
+    eventually("the trim", async || rig.length().await == 0).await;
+    assert_eq!(rig.cursor().await, seqs(&frames[..400]).last().copied(), "what the entries told is kept");
+    let _: u64 = rig.client.del("tenant").await.unwrap();
+    rig.reaches(1_000).await;
+    running.stop().await;
+    rig.holds_exactly(&frames[400..]).await;
+}
+
 /// Serves the first frames on one address; then the place on a second one, which is not served yet, is the first's.
 async fn moved_to_a_mute_relay(first: &[Bytes]) -> (Rig, TcpListener) {
     let (address, _) = scripted(vec![(first.to_vec(), false)]).await;
