@@ -84,6 +84,10 @@ pub mod state {
     pub const REQUEUED_SEQ: &str = "requeuedSeq";
     /// The least first ID among those put back.
     pub const REQUEUED_ORDER: &str = "requeuedOrder";
+    /// The greatest ID that an entry had which was put back: behind it, what is not pending was acknowledged by a worker.
+    pub const REQUEUED_THROUGH: &str = "requeuedThrough";
+    /// The last entry that was put back not for the first time: more of that kind follow once it was delivered.
+    pub const REQUEUED_AGAIN: &str = "requeuedAgain";
     /// Event time of the cursor, RFC 3339.
     pub const EVENT_TIME: &str = "eventTime";
     /// `1` while ingest does not read because the stream is full, else `0`.
@@ -205,6 +209,7 @@ mod tests {
         assert_eq!(state, ["eventTime", "paused", "gaps", "resets", "dataLoss"]);
         let stream = [state::CURSOR, state::NEWEST, state::REQUEUED, state::REQUEUED_SEQ, state::REQUEUED_ORDER];
         assert_eq!(stream, ["cursor", "newest", "requeued", "requeuedSeq", "requeuedOrder"]);
+        assert_eq!([state::REQUEUED_THROUGH, state::REQUEUED_AGAIN], ["requeuedThrough", "requeuedAgain"]);
         assert_eq!((cluster::TOTAL, cluster::ERRORS), ("totalEvents", "errors"));
         let kinds = [EventKind::Commit, EventKind::Identity, EventKind::Account];
         assert_eq!(kinds.map(cluster::kind), ["#commit", "#identity", "#account"]);

@@ -230,6 +230,7 @@ impl Ingest {
             settings: Arc::clone(settings),
             lease: lease.clone(),
             telemetry: self.telemetry.clone(),
+            paused: paused.clone(),
         };
         let mut row = Cursor::new(client, settings, kept.database.as_ref(), hold.subscribe());
         let pulse = Pulse::new(&self.health, STILL + settings.redis.command_timeout * 4);

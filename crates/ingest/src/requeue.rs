@@ -13,6 +13,7 @@ use fred::error::Error;
 use fred::interfaces::{KeysInterface, LuaInterface, StreamsInterface};
 use fred::types::Value;
 use penstock_core::settings::Settings;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::warn;
 
@@ -27,10 +28,10 @@ const COUNT: usize = 100;
 /// How many bytes of entries it copies, about.
 const BYTES: usize = 4_000_000;
 
-/// How many scripts a round takes at most.
+/// How many scripts a round takes at most before it is told, and, unless reading is paused, ends.
 const SCRIPTS: usize = 10;
 
-/// How often an entry is put back at most: whoever takes it and never acknowledges it may die of it.
+/// How often an entry is put back at most while workers work: whoever takes it and never acknowledges it may die of it.
 const TIMES: u32 = 5;
 
 /// The longest pause between two rounds.
@@ -49,6 +50,19 @@ pub(crate) struct Requeuer {
     pub(crate) lease: Lease,
     /// Logs and counts.
     pub(crate) telemetry: Telemetry,
+    /// Whether reading is paused: what lies idle may be what fills the stream.
+    pub(crate) paused: watch::Receiver<bool>,
+}
+
+/// How far a round has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Progress {
+    /// Behind which ID there is more; none before the first script.
+    from: Option<String>,
+    /// How many of each consumer's entries were put back not for the first time.
+    again: HashMap<String, u64>,
+    /// Whether more may be left.
+    more: bool,
 }
 
 /// How many entries of a kind there were, and one of them.
@@ -78,18 +92,22 @@ pub(crate) struct Round {
 
 impl Requeuer {
     /// Looks several times each claim time, until dropped.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let mut told: Option<Instant> = None;
         let mut ours = Ours::default();
+        let mut progress = Progress::default();
         let mut tick = interval((self.settings.worker.claim_time / 3).min(ROUND));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
-            match self.round(&mut ours).await {
+            tokio::select! {
+                _ = tick.tick() => progress = Progress::default(),
+                Ok(_) = self.paused.wait_for(|paused| *paused), if progress.more => {}
+            }
+            match self.round(&mut ours, &mut progress).await {
                 Ok(round) => self.telemetry.requeued(&round),
-                Err(error) if is_nothing_there(&error) => {}
                 Err(error) => {
-                    if told.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+                    progress.more = false;
+                    if !is_nothing_there(&error) && told.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
                         told = Some(Instant::now());
                         warn!(%error, "could not look for entries that nobody comes back to");
                     }
@@ -99,12 +117,13 @@ impl Requeuer {
     }
 
     /// Puts back what there is, at most so much.
-    async fn round(&self, ours: &mut Ours) -> Result<Round, Error> {
+    async fn round(&self, ours: &mut Ours, progress: &mut Progress) -> Result<Round, Error> {
         let keys = &self.settings.keys;
         let claim_time = self.settings.worker.claim_time;
         let consumers: Vec<HashMap<String, Value>> = self.client.xinfo_consumers(keys.stream(), keys.group()).await?;
         let names: Vec<String> = consumers.iter().filter_map(|of| of.get("name")?.as_string()).collect();
         let mut round = Round::default();
+        progress.more = false;
         if names.is_empty() {
             return Ok(round);
         }
@@ -125,8 +144,11 @@ impl Requeuer {
         for _ in 0..SCRIPTS {
             let mut arguments = vec![self.lease.token().to_owned(), keys.group().to_owned()];
             arguments.extend(numbers.iter().cloned());
+            arguments.push(progress.from.clone().unwrap_or_else(|| "-".to_owned()));
+            arguments.extend(progress.again.iter().flat_map(|(consumer, count)| [consumer.clone(), count.to_string()]));
             let answer: Vec<String> = self.client.eval(scripts::requeue(), touched.clone(), arguments).await?;
-            if !round.add(answer) {
+            round.add(answer, progress);
+            if !progress.more {
                 break;
             }
         }
@@ -153,15 +175,17 @@ impl Ours {
 // === impl Round ===
 
 impl Round {
-    /// Adds what a script answered; says whether there may be more.
-    fn add(&mut self, answer: Vec<String>) -> bool {
+    /// Adds what a script answered, and notes how far it came.
+    fn add(&mut self, answer: Vec<String>, progress: &mut Progress) {
         let mut answer = answer.into_iter();
+        progress.more = false;
         if answer.next().as_deref() != Some("ok") {
-            return false;
+            return;
         }
         let mut next = || answer.next().unwrap_or_default();
         let counts = [next(), next(), next()];
-        let more = next() == "1";
+        progress.more = next() == "1";
+        progress.from = Some(next());
         for (sample, count) in [&mut self.back, &mut self.letters, &mut self.lost].into_iter().zip(counts) {
             let (id, consumer) = (next(), next());
             sample.count += count.parse::<u64>().unwrap_or_default();
@@ -169,7 +193,9 @@ impl Round {
                 (sample.id, sample.consumer) = (id, consumer);
             }
         }
-        more
+        while let (Some(consumer), Some(count)) = (answer.next(), answer.next()) {
+            *progress.again.entry(consumer).or_default() += count.parse::<u64>().unwrap_or_default();
+        }
     }
 }
 
@@ -198,11 +224,13 @@ mod tests {
 
     #[test]
     fn a_round_sums_its_scripts_and_keeps_one_entry_of_each_kind() {
-        let mut round = Round::default();
+        let (mut round, mut progress) = (Round::default(), Progress::default());
         let said = |words: &str| words.split(' ').map(|word| word.replace('_', "")).collect::<Vec<_>>();
-        assert!(round.add(said("ok 100 0 0 1 1-0 p-0 _ _ _ _")));
-        assert!(!round.add(said("ok 3 2 1 0 5-0 p-1 6-0 p-2 7-0 p-3")));
-        assert!(!round.add(said("alive")));
+        round.add(said("ok 100 0 0 1 (1-0 1-0 p-0 _ _ _ _ p-0 2"), &mut progress);
+        assert!(progress.more && progress.from.as_deref() == Some("(1-0"));
+        round.add(said("ok 3 2 1 0 (7-0 5-0 p-1 6-0 p-2 7-0 p-3 p-0 1"), &mut progress);
+        assert!(!progress.more && progress.again == HashMap::from([("p-0".to_owned(), 3)]));
+        round.add(said("alive"), &mut progress);
         let sample =
             |count, id: &str, consumer: &str| Sample { count, id: id.to_owned(), consumer: consumer.to_owned() };
         let expected = (sample(103, "1-0", "p-0"), sample(2, "6-0", "p-2"), sample(1, "7-0", "p-3"));

@@ -21,6 +21,16 @@ impl Rig {
         let _: u64 = self.client.xack(STREAM, GROUP, id).await.unwrap();
     }
 
+    /// Adds an event that says nothing, as something always comes.
+    async fn trickle(&self) {
+        let fields = vec![("type", "account"), ("data", r#"{"did":"did:plc:trickle","active":true}"#), ("seq", "")];
+        let _: String = self.client.xadd(STREAM, false, None, "*", fields).await.unwrap();
+    }
+
+    async fn letters(&self) -> Vec<(String, Fields)> {
+        self.client.xrange("firehose:dead-letters", "-", "+", None).await.unwrap()
+    }
+
     async fn pending(&self) -> u64 {
         let (count, _, _, _): (u64, Option<String>, Option<String>, fred::types::Value) =
             self.client.xpending(STREAM, GROUP, ()).await.unwrap();
@@ -78,6 +88,7 @@ async fn an_entry_that_nobody_ever_acknowledges_is_a_dead_letter_in_the_end() {
     let poison = held[3].0.clone();
     let mut readings = 0;
     eventually("the dead letter", async || {
+        rig.trickle().await;
         for (id, fields) in rig.read("python-worker-1", 100).await {
             if field(&fields, "origId") == poison {
                 readings += 1;
@@ -176,5 +187,77 @@ async fn in_a_full_redis_what_was_let_lie_is_put_back_too() {
     let running = rig.start();
     eventually("the requeue", async || running.count(REQUEUED) == 10).await;
     assert_eq!(rig.pending().await, 0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_beside_an_entry_that_kills_is_no_dead_letter() {
+    let (rig, held) = held().await;
+    let running = rig.start();
+    let poison = held[3].0.clone();
+    let mut deaths = 0;
+    eventually("the dead letter, and nothing else is pending", async || {
+        rig.trickle().await;
+        let batch = rig.read(&format!("python-worker-{}", deaths + 1), 100).await;
+        if batch.iter().any(|(_, fields)| field(fields, "origId") == poison) {
+            deaths += 1;
+        } else {
+            for (id, _) in batch {
+                rig.acknowledge(&id).await;
+            }
+        }
+        !rig.letters().await.is_empty() && rig.pending().await == 0
+    })
+    .await;
+    let letters: Vec<_> = rig.letters().await.iter().map(|(_, fields)| field(fields, "origId")).collect();
+    assert_eq!(letters, [poison]);
+    assert!(deaths >= 5, "{deaths}");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nobody_acknowledges_anything_no_try_counts() {
+    let (rig, _) = held().await;
+    for (id, _) in rig.read("python-worker-0", 100).await {
+        rig.acknowledge(&id).await;
+    }
+    let running = rig.start();
+    // Their database is away: they read, and acknowledge nothing.
+    eventually("many tries", async || {
+        for (_, fields) in rig.read("python-worker-1", 100).await {
+            assert_eq!(field(&fields, "requeued"), "1");
+        }
+        running.count(REQUEUED) > 60
+    })
+    .await;
+    eventually("all is acknowledged", async || {
+        for (id, _) in rig.read("python-worker-1", 100).await {
+            rig.acknowledge(&id).await;
+        }
+        rig.pending().await == 0
+    })
+    .await;
+    assert_eq!(rig.letters().await.len(), 0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_reading_is_paused_all_is_put_back_at_once() {
+    let mut rig = Rig::with(TestRedis::start().await.unwrap(), "ws://127.0.0.1:1").await;
+    rig.set("worker.claimTime", "60s");
+    rig.set("redis.maxStreamLen", "1000");
+    rig.add(&frames(&replay(3_000))).await;
+    let _: () = rig.client.xgroup_create(STREAM, GROUP, "0", true).await.unwrap();
+    let ids: Vec<String> = rig.read("python-worker-0", 3_000).await.into_iter().map(|(id, _)| id).collect();
+    let count = ids.len() as u64;
+    let _: fred::types::Value = rig
+        .client
+        .xclaim(STREAM, GROUP, "python-worker-0", 0, ids, Some(120_000), None, None, false, true)
+        .await
+        .unwrap();
+    let began = Instant::now();
+    let running = rig.start();
+    eventually("the requeue", async || running.count(REQUEUED) == count).await;
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     running.stop().await;
 }
