@@ -261,3 +261,21 @@ async fn while_reading_is_paused_all_is_put_back_at_once() {
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_id_in_the_state_stops_nothing() {
+    let (rig, _) = held().await;
+    for field in ["newest", "requeued", "requeuedSeq", "requeuedOrder", "requeuedThrough", "requeuedAgain"] {
+        let _: u64 = rig.client.hset("firehose:ingest:state", (field, "rubbish")).await.unwrap();
+    }
+    let running = rig.start();
+    eventually("all is put back, acknowledged and trimmed", async || {
+        for (id, _) in rig.read("python-worker-1", 100).await {
+            rig.acknowledge(&id).await;
+        }
+        rig.client.xlen::<u64, _>(STREAM).await.unwrap() == 0
+    })
+    .await;
+    assert_eq!(running.count(REQUEUED), 10);
+    running.stop().await;
+}
