@@ -21,11 +21,15 @@ use crate::pressure::Hold;
 /// How often it is kept, as theirs does.
 const EVERY: Duration = Duration::from_secs(5);
 
+const FIND: &str = "SELECT updated_at::text FROM firehose_cursor WHERE service = 'firehose'";
+
+/// Writes only over the row that was found: who was frozen in between must not set back what the next process wrote.
 const SAVE: &str = "\
 INSERT INTO firehose_cursor (service, cursor, last_event_time, updated_at)
 VALUES ('firehose', $1, timezone('UTC', now()), timezone('UTC', now()))
 ON CONFLICT (service) DO UPDATE
-SET cursor = excluded.cursor, last_event_time = excluded.last_event_time, updated_at = excluded.updated_at";
+SET cursor = excluded.cursor, last_event_time = excluded.last_event_time, updated_at = excluded.updated_at
+WHERE firehose_cursor.updated_at IS NOT DISTINCT FROM $2::text::timestamp";
 
 /// Keeps the row of the AppView's ingestion where it is wanted.
 pub(crate) struct Cursor {
@@ -85,8 +89,8 @@ impl Cursor {
             return;
         }
         let Some(cursor) = self.cursor().await.filter(|cursor| self.saved != Some(*cursor)) else { return };
-        match self.write(cursor).await {
-            Ok(()) => self.saved = Some(cursor),
+        match self.write().await {
+            Ok(written) => self.saved = written,
             Err(error) => {
                 self.connection = None;
                 if self.told.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
@@ -110,15 +114,27 @@ impl Cursor {
         cursor?.parse::<Seq>().ok().map(Seq::get).filter(|_| source.host == first)
     }
 
-    async fn write(&mut self, cursor: u64) -> Result<(), CheckpointError> {
-        let Some(options) = &self.database else { return Ok(()) };
+    /// Writes the cursor, read anew behind the row it goes over; none where there is none or the row has changed meanwhile.
+    async fn write(&mut self) -> Result<Option<u64>, CheckpointError> {
+        let Some(options) = &self.database else { return Ok(None) };
         // Dropped in the middle of an answer, a connection is of no more use.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => connect(options).await?,
         };
-        in_time(sqlx::query(SAVE).bind(cursor.to_string()).execute(&mut connection)).await?;
+        let mut written = None;
+        // What changed the row in between may be a write of our own that nobody waited for: so it is tried twice.
+        for _ in 0..2 {
+            let found: Option<Option<String>> =
+                in_time(sqlx::query_scalar(FIND).fetch_optional(&mut connection)).await?;
+            let Some(cursor) = self.cursor().await else { break };
+            let save = sqlx::query(SAVE).bind(cursor.to_string()).bind(found.flatten());
+            if in_time(save.execute(&mut connection)).await?.rows_affected() > 0 {
+                written = Some(cursor);
+                break;
+            }
+        }
         self.connection = Some(connection);
-        Ok(())
+        Ok(written)
     }
 }
