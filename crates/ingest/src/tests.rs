@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fred::clients::Client;
 use fred::interfaces::{
-    ClientLike, ConfigInterface, EventInterface, HashesInterface, KeysInterface, PubsubInterface, StreamsInterface,
+    ClientLike, ConfigInterface, EventInterface, HashesInterface, KeysInterface, LuaInterface, PubsubInterface,
+    StreamsInterface,
 };
 use futures_util::SinkExt;
 use penstock_core::live::{Broadcast, Source, Status};
@@ -169,7 +170,7 @@ fn load(settings: &[(&'static str, String)]) -> Settings {
 }
 
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !holds().await {
         assert!(Instant::now() < deadline, "{what} did not come");
         tokio::time::sleep(Duration::from_millis(5)).await;

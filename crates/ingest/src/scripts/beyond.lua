@@ -11,10 +11,11 @@ local function number_of(fields)
   end
   return seq and #seq <= 16 and seq or nil
 end
--- Looks through at most so many entries behind an ID. Returns the first one that carries a number ('' where there is none),
--- the last ID before it, and whether there was no more to look through.
+-- Looks through at most so many entries behind an ID, and so many megabytes of them, about. Returns the first one that carries a number ('' where there is none),
+-- the last ID before it, and whether there was no more to look through: whoever asks goes on from there.
 local function beyond(stream, from, most)
-  while most > 0 do
+  local bytes = 16000000
+  while most > 0 and bytes > 0 do
     local count = math.min(most, 20)
     local page = redis.call('XRANGE', stream, '(' .. from, '+', 'COUNT', count)
     for _, entry in ipairs(page) do
@@ -22,6 +23,9 @@ local function beyond(stream, from, most)
         return entry[1], from, true
       end
       from = entry[1]
+      for at = 1, #entry[2] do
+        bytes = bytes - #entry[2][at]
+      end
     end
     if #page < count then
       return '', from, true

@@ -357,6 +357,33 @@ async fn a_long_run_of_repeats_does_not_hide_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn large_entries_are_looked_through_in_steps() {
+    let settings = replay(1_000);
+    let frames = frames(&settings);
+    let rig = Rig::new(serve(settings).await).await;
+    rig.add(&frames[..400]).await;
+    let large = format!(r#"{{"did":"did:plc:large","x":"{}"}}"#, "x".repeat(1_000_000));
+    for _ in 0..25 {
+        let fields = vec![("type", "account"), ("data", &large), ("seq", "")];
+        let _: String = rig.client.xadd("firehose:events", false, None, "*", fields).await.unwrap();
+    }
+    let newest: Vec<(String, HashMap<String, String>)> =
+        rig.client.xrevrange("firehose:events", "+", "-", Some(26)).await.unwrap();
+    let (last, numbered) = (newest[0].0.as_str(), newest[25].0.as_str());
+    let look: Vec<String> =
+        rig.client.eval(crate::scripts::NUMBERS, "firehose:events", vec!["+", "1000", "4000000"]).await.unwrap();
+    assert!(!look[0].is_empty(), "not all at once");
+    let names = vec!["cursor", "source", "state", "firehose:events", "incarnation"];
+    let look: Vec<String> = rig.client.eval(crate::scripts::POSITION, names, vec!["10000", numbered]).await.unwrap();
+    assert!(look[6] != last, "not all at once");
+    rig.set_cursor(450).await;
+    let running = rig.start();
+    rig.reaches(1_000).await;
+    running.stop().await;
+    assert_eq!(rig.numbers().await, seqs(&frames));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_redis_that_another_tenant_filled_ingest_starts_and_trims() {
     let settings = replay(1_000);
     let frames = frames(&settings);
