@@ -22,8 +22,11 @@ const LEASE_MS: &str = "3600000";
 const TOKEN: &str = "bench";
 
 /// What stands in front of `publish.lua` there too.
-const SCRIPT: &str =
-    concat!(include_str!("../../ingest/src/scripts/beyond.lua"), include_str!("../../ingest/src/scripts/publish.lua"));
+const SCRIPT: &str = concat!(
+    include_str!("../../ingest/src/scripts/ids.lua"),
+    include_str!("../../ingest/src/scripts/beyond.lua"),
+    include_str!("../../ingest/src/scripts/publish.lua")
+);
 
 /// Everything to be written, as the bytes that go over the socket.
 #[derive(Debug, Default)]
