@@ -31,8 +31,10 @@ pub(crate) enum Tables {
     One(&'static str),
 }
 
-const TABLES: &str =
-    "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY relname";
+/// The AppView's tables and ours; one that refers to another comes after it.
+const TABLES: &str = "SELECT relnamespace::regnamespace || '.' || relname FROM pg_class AS t \
+    WHERE relnamespace::regnamespace::text IN ('public', 'penstock') AND relkind = 'r' \
+    ORDER BY EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = t.oid AND c.contype = 'f'), 1";
 
 const COLUMNS: &str = "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute \
     WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped";
@@ -75,28 +77,29 @@ async fn stage(connection: &mut PgConnection, wanted: Tables) -> Result<Vec<Stag
     let tables: Vec<String> =
         sqlx::query_scalar(TABLES).fetch_all(&mut *connection).await.map_err(failed("list the tables"))?;
     let mut staged = Vec::new();
-    for table in tables.into_iter().filter(|table| wanted.hold(table)) {
-        let (public, staging) = (format!("public.{table}"), format!("staging.{table}"));
-        let rows = format!("SELECT row_number() OVER (ORDER BY ctid) AS staging_row, t.* FROM {public} t");
+    let tables: Vec<_> = tables.into_iter().filter(|table| wanted.hold(table)).collect();
+    for table in &tables {
+        let staging = format!("staging.{}", table.replace('.', "_"));
+        let rows = format!("SELECT row_number() OVER (ORDER BY ctid) AS staging_row, t.* FROM {table} t");
         execute(connection, format!("CREATE UNLOGGED TABLE {staging} AS {rows}")).await?;
         execute(connection, format!("ALTER TABLE {staging} ADD PRIMARY KEY (staging_row)")).await?;
         execute(connection, format!("ANALYZE {staging}")).await?;
-        execute(connection, format!("TRUNCATE {public}")).await?;
         let count = AssertSqlSafe(format!("SELECT count(*) FROM {staging}"));
         let rows: i64 =
             sqlx::query_scalar(count).fetch_one(&mut *connection).await.map_err(failed("count the rows"))?;
         let columns: String = sqlx::query_scalar(COLUMNS)
-            .bind(&public)
+            .bind(table)
             .fetch_one(&mut *connection)
             .await
             .map_err(failed("list the columns"))?;
         if rows > 0 {
             let insert = format!(
-                "INSERT INTO {public} ({columns}) SELECT {columns} FROM {staging} WHERE staging_row > $1 AND staging_row <= $2"
+                "INSERT INTO {table} ({columns}) SELECT {columns} FROM {staging} WHERE staging_row > $1 AND staging_row <= $2"
             );
             staged.push(Staged { insert, rows });
         }
     }
+    execute(connection, format!("TRUNCATE {}", tables.join(", "))).await?;
     Ok(staged)
 }
 
@@ -104,9 +107,9 @@ impl Tables {
     fn hold(self, table: &str) -> bool {
         let of_migrations = table == "penstock.migrations" || table == "penstock.meta";
         match self {
-            Self::AppView => !table.starts_with("penstock_"),
+            Self::AppView => table.starts_with("public."),
             Self::All => !of_migrations,
-            Self::One(one) => table == one,
+            Self::One(one) => table.strip_prefix("public.") == Some(one),
         }
     }
 }
