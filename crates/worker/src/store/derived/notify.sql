@@ -69,7 +69,8 @@ WITH due AS (
       (excluded.recipient_did, excluded.author_did, excluded.reason, excluded.reason_subject, excluded.cid, excluded.created_at)
   RETURNING 1
 ), told AS (
-  DELETE FROM penstock.waiting_cids AS w USING due AS d WHERE d.reason = 'like' AND w.uri = d.record COLLATE "C"
+  -- By keys: joined, a plan for the empty table would read all of it for each batch.
+  DELETE FROM penstock.waiting_cids AS w WHERE w.uri = ANY(ARRAY(SELECT d.record COLLATE "C" FROM due AS d WHERE d.reason = 'like'))
 ), waits AS (
   INSERT INTO penstock.waiting_cids AS w (uri, cid)
   SELECT l.uri, u.cid FROM unnest($1::text[], $2::text[]) AS u (uri, cid) JOIN likes AS l ON l.uri = u.uri

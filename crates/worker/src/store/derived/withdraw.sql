@@ -34,9 +34,11 @@ WITH absent AS (
      LIMIT $6
   )
 ), gone AS (
-  DELETE FROM notifications AS n USING stale AS s WHERE n.uri = s.uri RETURNING s.liked, n.cid
+  -- By keys: joined, a plan for the empty table would read all of it for each batch.
+  DELETE FROM notifications AS n WHERE n.uri = ANY(ARRAY(SELECT s.uri FROM stale AS s)) RETURNING n.uri, n.cid
 ), waits AS (
-  INSERT INTO penstock.waiting_cids AS w (uri, cid) SELECT liked, cid FROM gone WHERE liked IS NOT NULL AND cid IS NOT NULL
+  INSERT INTO penstock.waiting_cids AS w (uri, cid) SELECT s.liked, g.cid FROM gone AS g JOIN stale AS s ON s.uri = g.uri
+   WHERE s.liked IS NOT NULL AND g.cid IS NOT NULL
   -- A like that changed while its notification was left standing has noted its CID itself.
   ON CONFLICT (uri) DO NOTHING
 )
