@@ -11,7 +11,7 @@ CARGO=${CARGO:-cargo}
 limit=${1:?usage: fuzz/run.sh TIME [TARGET…]}
 shift
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(frame car entry settings)
+[ ${#targets[@]} -gt 0 ] || targets=(frame car proof repo entry settings document export)
 
 command -v c++ >/dev/null || {
   echo "penstock: a C++ compiler is missing: install g++ or clang, then run this again" >&2
@@ -25,8 +25,12 @@ for target in "${targets[@]}"; do
   case $target in
   frame) max_len=4096 ;;
   car) max_len=1024 words=frame ;;
+  proof) max_len=2048 words=frame ;;
+  repo) max_len=1024 words=frame ;;
   entry) max_len=1024 ;;
   settings) max_len=512 ;;
+  document) max_len=2048 ;;
+  export) max_len=2048 ;;
   *)
     echo "penstock: there is no target $target" >&2
     exit 64

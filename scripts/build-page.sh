@@ -5,12 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/../crates/dashboard/ui"
 
 leave() {
-  printf 'penstock: going on without the page: %s\n' "$*" >&2
+  printf 'penstock: continuing without the page: %s\n' "$*" >&2
   exit 0
 }
 
 command -v node >/dev/null && command -v npm >/dev/null || leave "Node.js and npm are missing"
-[ "$(node -p 'process.versions.node.split(".")[0]')" -ge 18 ] || leave "it needs Node.js 18, this is $(node --version)"
+[ "$(node -p 'process.versions.node.split(".")[0]')" -ge 18 ] || leave "Node.js 18 is required, this is $(node --version)"
 
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   # Not `npm ci`: it insists on optional packages of every platform in the lock file, which not every registry has.

@@ -3,7 +3,7 @@
 
 function fail(why) { printf "values.yaml:%d: %s\n", NR, why >"/dev/stderr"; failed = 1; exit 1 }
 
-BEGIN { print "| value | default | what it is for |\n|---|---|---|" }
+BEGIN { print "| value | default | description |\n|---|---|---|" }
 
 # The comment at the top speaks of the file.
 NR == 1 { top = 1 }

@@ -1,9 +1,17 @@
 #!/usr/bin/env bash
-# Runs the chart, the operator and a pipeline with running pods. On a cluster that is there: KUBECONFIG, the IMAGE that its nodes have
-# (repository:tag), and HOST_ADDRESS, under which pods reach this machine. Else on one that a `cluster` script beside the checkout
-# brings up here and takes down again. PENSTOCK_BIN names the binary. What kubectl showed is in target/tmp/e2e.
+# Runs the chart, the operator and a pipeline with running pods; `scripts/e2e.sh backfill` runs a backfill alone, `scripts/e2e.sh chaos` does everything to them that a cluster does. On a
+# cluster that is there: KUBECONFIG, the IMAGE that its nodes have (repository:tag), and HOST_ADDRESS, under which pods reach this
+# machine. Else on one that a `cluster` script beside the checkout brings up here and takes down again, whose API server chaos kills.
+# PENSTOCK_BIN names the binary. What kubectl showed is in target/tmp/e2e.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+case "${1:-e2e}" in
+  e2e) claims=(e2e::on_a_cluster_nothing_is_lost_or_doubled e2e::backfill::a_backfill_survives_its_pods e2e::causes::each_cause_is_named_and_withdrawn) ;;
+  backfill) claims=(e2e::backfill::a_backfill_survives_its_pods) ;;
+  chaos) claims=(e2e::chaos::nothing_is_lost_or_doubled_whatever_the_cluster_does) ;;
+  *) printf 'penstock: %s is neither e2e, backfill nor chaos\n' "$1" >&2; exit 64 ;;
+esac
 
 cluster=../shared/bin/cluster
 binary=${PENSTOCK_BIN:-$PWD/target/release/penstock}
@@ -20,7 +28,7 @@ bring_up() {
   folder=$(mktemp -d /tmp/penstock-e2e.XXXXXX)
   PATH=$("$cluster" assets):$PATH
   "$cluster" node "$folder" >/dev/null
-  export KUBECONFIG=$folder/admin.kubeconfig IMAGE=localhost/penstock:e2e HOST_ADDRESS=10.250.0.1
+  export CONTROL_PLANE=$folder KUBECONFIG=$folder/admin.kubeconfig IMAGE=localhost/penstock:e2e HOST_ADDRESS=10.250.0.1
   strip --strip-debug -o "$folder/penstock" "$binary"
   "$cluster" image "$IMAGE" "$folder/image.tar" '["/usr/bin/penstock"]' "$folder/penstock=/usr/bin/penstock" \
     /etc/ssl/certs/ca-certificates.crt=/etc/ssl/certs/ca-certificates.crt
@@ -56,13 +64,13 @@ rm -rf "$evidence"
 mkdir -p "$evidence"
 if [ -n "${KUBECONFIG:-}" ]; then
   [ -n "${IMAGE:-}" ] && [ -n "${HOST_ADDRESS:-}" ] ||
-    fail 'say with IMAGE which image the nodes have, and with HOST_ADDRESS under which address pods reach this machine'
+    fail 'set IMAGE to an image on the nodes, and HOST_ADDRESS to the address at which pods reach this machine'
   command -v kubectl helm >/dev/null || fail 'kubectl and helm must be on the PATH'
 elif [ -x "$cluster" ] && [ "$(id -u)" = 0 ]; then
   "${test[@]}" --no-run
   bring_up
 else
-  printf 'penstock: e2e skipped: name a cluster by KUBECONFIG, the image that it has by IMAGE, this machine by HOST_ADDRESS\n'
+  printf 'penstock: skipped: set KUBECONFIG to a cluster, IMAGE to an image on its nodes, and HOST_ADDRESS to the address of this machine\n'
   exit 0
 fi
-PENSTOCK_BIN=$binary "${test[@]}" -- --exact e2e::on_a_cluster_nothing_is_lost_or_doubled --ignored --nocapture
+PENSTOCK_BIN=$binary "${test[@]}" -- --exact "${claims[@]}" --test-threads=1 --ignored --nocapture

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes sure that what Penstock is built and tested with is there: a Rust toolchain, a C compiler for its dependencies,
 # redis-server and PostgreSQL; for the page Node.js. Installs missing Debian packages where it may, else says what to install.
-# With the argument `chromium` it also wants the browser that the page is tested in, with `prometheus` what checks alerts and dashboards.
+# With the argument `chromium` it also wants the browser that the page is tested in and the proxies that it is tested behind, with
+# `prometheus` what checks alerts and dashboards.
 set -euo pipefail
 
 fail() {
@@ -27,6 +28,10 @@ wanted=()
 command -v node >/dev/null && command -v npm >/dev/null || wanted+=(nodejs npm)
 if [ "${1:-}" = chromium ]; then
   [ -n "${CHROMIUM:-}" ] || command -v chromium chromium-browser google-chrome >/dev/null || wanted+=(chromium)
+  for proxy in nginx haproxy caddy; do
+    command -v "$proxy" >/dev/null || [ -x "/usr/sbin/$proxy" ] || wanted+=("$proxy")
+  done
+  command -v openssl >/dev/null || wanted+=(openssl)
 fi
 if [ "${1:-}" = prometheus ]; then
   command -v prometheus >/dev/null && command -v promtool >/dev/null || wanted+=(prometheus)
@@ -63,7 +68,8 @@ trap cleanup EXIT
 get() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::http::Timeout=10 "$@" >/dev/null; }
 get update || give_up "could not ask for ${missing[*]}: apt-get update failed"
 if [ ${#missing[@]} -gt 0 ]; then get install -y --no-install-recommends "${missing[@]}"; fi
-if [ ${#wanted[@]} -gt 0 ]; then
-  get install -y --no-install-recommends "${wanted[@]}" 2>/dev/null ||
-    printf 'penstock: going on without %s: what uses it is left out\n' "${wanted[*]}" >&2
-fi
+# One by one: not every distribution has each of them, and apt-get installs all or none.
+for package in "${wanted[@]}"; do
+  get install -y --no-install-recommends "$package" 2>/dev/null ||
+    printf 'penstock: continuing without %s: tests that need it are skipped\n' "$package" >&2
+done

@@ -113,14 +113,37 @@ refused "at '/log/format': value must be one of 'json', 'pretty'" --set log.form
 refused "at '/commonLabels/a': got number, want string" --set commonLabels.a=1
 refused "at '/imagePullSecrets/0': got string, want object" --set 'imagePullSecrets={registry}'
 refused "at '/dev/redis/maxmemory': '1Gi' does not match pattern" --set dev.redis.maxmemory=1Gi
+refused "at '/service/ipFamilyPolicy': value must be one of" --set service.ipFamilyPolicy=Dual
 refused "at '/service/metricsPort': maximum: got 70,000, want 65,535" --set service.metricsPort=70000
+refused "at '/runbooks/url': 'wiki/' does not match pattern" --set runbooks.url=wiki/
 refused "serviceAccount.name must name an existing ServiceAccount" --set serviceAccount.create=false
+
+# Every rendering has the same passwords, for `helm template | kubectl apply` and Argo CD, which cannot read back the last ones.
+rendered=$(render dev) again=$(render dev) seeded=$(render dev --set dev.passwordSeed=mine)
+[ "$rendered" = "$again" ] || fail 'two renderings with the evaluation servers differ'
+passwords() { grep -E '^  (password|url): ' | sort -u; }
+[ "$(passwords <<<"$rendered" | wc -l)" = 4 ] || fail 'the evaluation servers do not have a password and a URL each'
+[ "$(passwords <<<"$rendered" | grep -Fxc "$(passwords <<<"$seeded")")" = 0 ] || fail 'dev.passwordSeed leaves a password as it was'
+own=$(render dev --set dev.redis.existingSecret=own --set dev.postgres.existingSecret=own)
+! grep -q 'kind: Secret$' <<<"$own" || fail 'a Secret is made although existingSecret names one'
+[ "$(grep -c 'secretKeyRef: {name: own, key: password}' <<<"$own")" = 2 ] || fail 'existingSecret is not what the evaluation servers read'
+
+# No pod asks for a user where the platform gives one.
+! render default | grep -E 'runAs(User|Group)|fsGroup' || fail 'the operator asks for a user'
+! render dev --values "$chart/values/openshift.yaml" | grep -E 'runAs(User|Group)|fsGroup' || fail 'with values/openshift.yaml a pod asks for a user'
+
+# With runbooks of one's own, no link leads elsewhere: neither in alerts and dashboards nor in the operator's settings.
+linked=$(render everything | grep -o 'https\?://[^ "]*/\(docs/runbooks\|wiki.example.com/penstock\)[^ ",}]*\|https://wiki.example.com/penstock[^ ",}]*' | sort | uniq -c)
+grep -q 'https://wiki.example.com/penstock/PenstockStalled.md' <<<"$linked" || fail 'runbooks.url is not where alerts link to'
+grep -q 'https://wiki.example.com/penstock/README.md' <<<"$linked" || fail 'runbooks.url is not where dashboards link to'
+grep -q 'https://wiki.example.com/penstock$' <<<"$linked" || fail "runbooks.url is not among the operator's settings"
+! grep 'docs/runbooks' <<<"$linked" || fail 'runbooks.url leaves links to other runbooks'
 
 # Dashboards and alerts ask for metrics that exist.
 while read -r metric; do
   grep -q "\"${metric%_bucket}\"\|\"${metric%_sum}\"\|\"${metric%_count}\"" crates/telemetry/src/metrics/definitions.rs ||
     fail "no metric is called $metric"
-done < <(grep -ohE '\bpenstock_(ingest|worker|dashboard|operator|autoscale|dead)[a-z_]*' "$chart"/dashboards/*.json "$chart"/files/*.rules.yaml | sort -u)
+done < <(grep -ohE '\bpenstock_(ingest|worker|heal|dashboard|operator|autoscale|dead)[a-z_]*' "$chart"/dashboards/*.json "$chart"/files/*.rules.yaml | sort -u)
 
 # The operator's settings are names that it knows: an unknown one would end it at once.
 while read -r setting; do
@@ -129,7 +152,7 @@ done < <(render everything --show-only templates/settings.yaml |
   awk '/^    [a-z]/ { sub(/:.*/, ""); section = $1 } /^      [a-z]/ { sub(/:.*/, ""); print section "." $1 }')
 
 if [ -n "$missing" ]; then
-  skip "what needs an API server: missing$missing (make envtest gets Kubernetes' own)"
+  skip "tests that need an API server: missing$missing (run make envtest)"
   finish 'lint and schema passed'
 fi
 
@@ -139,21 +162,33 @@ await_api_server
 for namespace in penstock team-a team-b monitoring small; do
   printf 'apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: restricted}}\n---\n' "$namespace"
 done | kubectl apply --filename - >/dev/null
-# The kinds of the Prometheus operator, without their schemas.
-for kind in ServiceMonitor PrometheusRule; do
-  plural=$(printf '%ss' "$kind" | tr '[:upper:]' '[:lower:]')
+# The kinds of the Prometheus operator, of Argo CD and of Flux: the last two from GITOPS_CRDS, a folder with their definitions, where it is
+# set, and then with every field checked; all others without their schemas.
+foreign() { # kind, plural, group, version
   cat <<CRD
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
-metadata: {name: $plural.monitoring.coreos.com, annotations: {api-approved.kubernetes.io: unapproved}}
+metadata: {name: $2.$3, annotations: {api-approved.kubernetes.io: unapproved}}
 spec:
-  group: monitoring.coreos.com
+  group: $3
   scope: Namespaced
-  names: {kind: $kind, plural: $plural}
-  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]
+  names: {kind: $1, plural: $2}
+  versions: [{name: $4, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]
 ---
 CRD
-done | kubectl apply --filename - >/dev/null
+}
+{
+  foreign ServiceMonitor servicemonitors monitoring.coreos.com v1
+  foreign PrometheusRule prometheusrules monitoring.coreos.com v1
+  if [ -z "${GITOPS_CRDS:-}" ]; then
+    foreign Application applications argoproj.io v1alpha1
+    foreign GitRepository gitrepositories source.toolkit.fluxcd.io v1
+    foreign OCIRepository ocirepositories source.toolkit.fluxcd.io v1
+    foreign HelmRelease helmreleases helm.toolkit.fluxcd.io v2
+    foreign Kustomization kustomizations kustomize.toolkit.fluxcd.io v1
+  fi
+} | kubectl apply --filename - >/dev/null
+if [ -n "${GITOPS_CRDS:-}" ]; then kubectl apply --server-side --filename "$GITOPS_CRDS" >/dev/null; else skip 'the fields of deploy/argocd and deploy/flux: GITOPS_CRDS names no folder with their definitions'; fi
 kubectl wait --for condition=Established crd --all --timeout 60s >/dev/null
 
 # A warning counts as a failure: it is how pods that are not restricted, and old API versions, show.
@@ -162,7 +197,7 @@ accepted() { # what, file
   said=$(kubectl apply --dry-run=server --server-side --filename "$2" 2>&1) || { fail "$1: $said"; return; }
   [[ $said != *Warning* ]] || fail "$1: $(grep Warning <<<"$said")"
 }
-for values in default ha namespaced dev everything; do
+for values in default ha namespaced dev openshift everything; do
   if render "$values" >"$work/$values.yaml"; then accepted "values of $values" "$work/$values.yaml"; else fail "values of $values do not render"; fi
 done
 
@@ -171,9 +206,27 @@ password() { kubectl --namespace penstock get secret penstock-dev-redis --output
 said=$(helm install penstock "$chart" --namespace penstock --values "$chart/values/dev.yaml" 2>&1) || fail "install: $said"
 before=$(password)
 said=$(helm upgrade penstock "$chart" --namespace penstock --values "$chart/values/dev.yaml" --set replicas=2 2>&1) || fail "upgrade: $said"
-{ [ -n "$before" ] && [ "$before" = "$(password)" ]; } || fail 'the password of the Redis for a first try changed with an upgrade'
+{ [ -n "$before" ] && [ "$before" = "$(password)" ]; } || fail 'the password of the evaluation Redis changed with an upgrade'
 kubectl wait --for condition=Established crd firehosepipelines.penstock.dev --timeout 60s >/dev/null || fail 'no FirehosePipeline after install'
 kubectl explain firehosepipelines.spec.relay.urls >/dev/null || fail 'kubectl explain does not know the pipelines'
+
+# What Argo CD and Flux are told: kinds that there are, values that the chart takes, and only sources and releases that are named there too.
+for namespace in argocd flux-system; do kubectl create namespace "$namespace" >/dev/null; done
+# What of each object in a file, a line each.
+told() { kubectl create --dry-run=server --validate=strict --filename "$1" --output "jsonpath=$2{'\n'}" 2>"$work/said"; }
+for file in deploy/argocd/*.yaml deploy/flux/*.yaml; do
+  there=$(told "$file" '{.kind}/{.metadata.name}') || { fail "$file: $(<"$work/said")"; continue; }
+  while read -r values; do
+    [ -z "$values" ] || helm template penstock "$chart" --values - <<<"$values" >/dev/null || fail "the chart refuses the values of $file"
+  done < <(told "$file" '{.spec.source.helm.valuesObject}{.spec.values}')
+  while read -r named; do
+    [[ $named != charts* || -f $named/Chart.yaml ]] || fail "$file: there is no chart in $named"
+  done < <(told "$file" '{.spec.source.path}{.spec.chart.spec.chart}')
+  for named in $(told "$file" '{.spec.sourceRef.kind}/{.spec.sourceRef.name} {.spec.chart.spec.sourceRef.kind}/{.spec.chart.spec.sourceRef.name} {.spec.chartRef.kind}/{.spec.chartRef.name}') $(told "$file" '{.spec.dependsOn[*].name}' | sed 's,[^ ][^ ]*,Kustomization/&,g'); do
+    [ "$named" = / ] || grep -qFx "$named" <<<"$there" || fail "$file names $named, which it has not"
+  done
+done
+
 for sample in deploy/samples/*.yaml; do accepted "$sample" "$sample"; done
 kubectl apply --server-side --filename deploy/observability/namespace.yaml >/dev/null
 if kubectl kustomize deploy/observability >"$work/observability.yaml"; then
@@ -200,8 +253,12 @@ grep -v '^ *$' >"$work/questions" <<'QUESTIONS'
   false system:serviceaccount:penstock:penstock-operator  team-a    create  coordination.k8s.io  leases
   false system:serviceaccount:penstock:penstock-operator  team-a    create  penstock.dev         firehosepipelines
   false system:serviceaccount:penstock:penstock-operator  team-a    delete  penstock.dev         firehosepipelines
+  true  system:serviceaccount:penstock:penstock-operator  team-a    delete  penstock.dev         firehosebackfills
+  false system:serviceaccount:penstock:penstock-operator  team-a    create  penstock.dev         firehosebackfills
   false system:serviceaccount:penstock:penstock-operator  team-a    create  -                    secrets
   false system:serviceaccount:penstock:penstock-operator  team-a    patch   -                    secrets
+  true  system:serviceaccount:penstock:penstock-operator  penstock  create  -                    secrets
+  true  system:serviceaccount:penstock:penstock-operator  penstock  get     -                    secrets//penstock-operator-hash-key
   false system:serviceaccount:penstock:penstock-operator  team-a    create  -                    pods/exec
   false system:serviceaccount:penstock:penstock-operator  team-a    create  rbac.authorization.k8s.io  rolebindings
   false system:serviceaccount:penstock:penstock-operator  team-a    patch   apps                 statefulsets
@@ -209,12 +266,16 @@ grep -v '^ *$' >"$work/questions" <<'QUESTIONS'
   true  system:serviceaccount:small:penstock-operator     team-b    watch   -                    secrets
   true  system:serviceaccount:small:penstock-operator     small     get     coordination.k8s.io  leases//penstock-operator
   false system:serviceaccount:small:penstock-operator     small     get     -                    secrets
+  true  system:serviceaccount:small:penstock-operator     small     get     -                    secrets//penstock-operator-hash-key
   false system:serviceaccount:small:penstock-operator     monitoring  get   -                    secrets
   false system:serviceaccount:small:penstock-operator     -         list    penstock.dev         firehosepipelines
   true  view   team-a  list    penstock.dev  firehosepipelines
   false view   team-a  patch   penstock.dev  firehosepipelines/scale
   true  edit   team-a  create  penstock.dev  firehosepipelines
   true  edit   team-a  update  penstock.dev  firehosepipelines/scale
+  true  view   team-a  list    penstock.dev  firehosebackfills
+  true  edit   team-a  create  penstock.dev  firehosebackfills
+  false edit   team-a  patch   penstock.dev  firehosebackfills/status
   false edit   team-a  patch   penstock.dev  firehosepipelines/status
   true  admin  team-a  patch   penstock.dev  firehosepipelines/status
 QUESTIONS

@@ -5,12 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 skip() {
-  printf 'penstock: the tests with the schema tool are skipped: %s\n' "$*" >&2
+  printf 'penstock: skipping the tests with the schema tool: %s\n' "$*" >&2
   exit 0
 }
 
 command -v node >/dev/null && command -v npm >/dev/null || skip 'Node.js and npm are missing'
-[ "$(node -p 'process.versions.node.split(".")[0]')" -ge 18 ] || skip "it needs Node.js 18, this is $(node --version)"
+[ "$(node -p 'process.versions.node.split(".")[0]')" -ge 18 ] || skip "Node.js 18 is required, this is $(node --version)"
 
 source=$PWD/crates/penstock/tests/pipeline/schema_tool/appview
 target=${CARGO_TARGET_DIR:-target}/schema-tool

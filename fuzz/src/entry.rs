@@ -7,6 +7,7 @@ use std::error::Error;
 use penstock_core::data::{Action, CommitWriter, write_account, write_identity};
 use penstock_core::dialect::mend_lone_surrogates;
 use penstock_core::entry::{Commit, Entry, Event, RawEntry};
+use penstock_core::json;
 use penstock_core::stream::{Seq, StreamId, field};
 use penstock_core::time;
 use serde_json::Value as Json;
@@ -15,7 +16,7 @@ use serde_json::Value as Json;
 const ERROR: usize = 1000;
 
 /// How deep a record may be to be read again: one that stands at the reader's bound gains a level by its blobs' links.
-const NESTING: usize = 100;
+const NESTING: usize = json::MAX_DEPTH - 6;
 
 /// Decodes one entry and checks the answer.
 pub fn entry(input: &[u8]) {
@@ -28,6 +29,8 @@ pub fn entry(input: &[u8]) {
         orig_id: line(),
         data: line(),
         traceparent: None,
+        root: None,
+        sync: None,
     };
     for text in [raw.seq, raw.orig_id].into_iter().flatten().filter_map(|text| str::from_utf8(text).ok()) {
         check_words(text);
@@ -127,7 +130,8 @@ fn write_commit(out: &mut Vec<u8>, commit: &Commit) {
     }
     let time = commit.time.map(|time| time.to_string());
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    writer.finish(&text(&commit.rev), time.as_deref(), &text(&commit.commit), commit.since.as_deref());
+    let (rev, since) = (text(&commit.rev), commit.since.as_deref());
+    writer.finish_missing(&rev, time.as_deref(), &text(&commit.commit), since, commit.missing as usize);
 }
 
 /// How many maps and lists are inside each other.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ipld_core::ipld::Ipld;
 use penstock_core::data::EventKind;
 use penstock_core::entry::{self, RawEntry};
+use penstock_core::json;
 use penstock_core::stream::field;
 use penstock_wire::{Event, Frame, FrameError, Limits, decode};
 use serde::Deserialize;
@@ -52,10 +53,14 @@ pub(crate) fn check(input: &[u8], answer: &Result<Frame, FrameError>) {
 fn check_event(event: &Event) {
     let limits = Limits::default();
     assert!((1..1 << 53).contains(&event.seq));
-    assert!(event.ops <= limits.ops);
+    assert!(event.ops <= 1_000);
+    let told: usize = event.left_out.iter().map(|part| part.block.len() + part.reason.to_string().len()).sum();
+    assert!(event.left_out.len() <= 201 && told <= limits.frame + 201 * ERROR);
     assert!(event.data.len() <= limits.data + 8 * limits.record);
-    let data: Json = serde_json::from_slice(&event.data).expect("data is json");
-    let keys: Vec<&str> = data.as_object().expect("data is an object").keys().map(String::as_str).collect();
+    let data: Json = json::from_slice(&event.data).expect("data is json");
+    let keys = data.as_object().expect("data is an object").keys().map(String::as_str);
+    let keys: Vec<&str> = keys.filter(|key| *key != "missing").collect();
+    assert_eq!(data["missing"].as_u64().unwrap_or_default(), event.missing as u64);
     let expected: &[&str] = match event.kind {
         EventKind::Commit => &["commit", "ops", "repo", "rev", "since", "time"],
         EventKind::Identity => &["did", "handle", "time"],
@@ -76,6 +81,7 @@ fn check_event(event: &Event) {
     if let entry::Event::Commit(commit) = &entry.event {
         assert_eq!((commit.rev.as_deref(), commit.since.as_deref()), (event.rev.as_deref(), event.since.as_deref()));
         assert_eq!((commit.ops.len(), commit.time), (event.ops, event.time));
+        assert_eq!(commit.missing, event.missing as u64);
         for (op, written) in commit.ops.iter().zip(data["ops"].as_array().expect("ops is a list")) {
             assert_eq!(written["path"], format!("{}/{}", op.collection, op.rkey));
             assert_eq!(written.get("cid").and_then(Json::as_str), op.cid.as_deref());

@@ -5,8 +5,12 @@
 
 mod car;
 mod cbor;
+mod document;
 mod entry;
+mod export;
 mod frame;
+mod proof;
+mod repo;
 mod settings;
 
 /// The plain decoder that the tests of `penstock-wire` hold the first one against.
@@ -15,6 +19,10 @@ mod settings;
 mod second;
 
 pub use car::car;
+pub use document::document;
 pub use entry::entry;
+pub use export::export;
 pub use frame::frame;
+pub use proof::proof;
+pub use repo::repo;
 pub use settings::settings;

@@ -45,3 +45,16 @@ spec:
 {name: data, emptyDir: {}}
 {{- end }}
 {{- end }}
+
+{{/*
+A password that every rendering has alike: `helm template`, and so Argo CD, cannot read back what it made before. One that an older
+version of the chart made at random is kept where it can be read.
+*/}}
+{{- define "penstock.dev.password" -}}
+{{- $kept := (lookup "v1" "Secret" .root.Release.Namespace .name).data | default dict }}
+{{- if hasKey $kept "password" }}
+{{- get $kept "password" | b64dec }}
+{{- else }}
+{{- list .root.Values.dev.passwordSeed .root.Release.Namespace .root.Release.Name .name | join "\n" | sha256sum | trunc 32 }}
+{{- end }}
+{{- end }}

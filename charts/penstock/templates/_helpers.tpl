@@ -25,6 +25,11 @@
 {{- end }}
 {{- end }}
 
+{{/* A file of alerts or a dashboard, with its runbooks where runbooks.url says. */}}
+{{- define "penstock.withRunbooks" -}}
+{{ .text | replace "https://github.com/penstock/penstock/blob/main/docs/runbooks" .root.Values.runbooks.url }}
+{{- end }}
+
 {{/* Labels of one component: `include "penstock.labels" (dict "root" $ "component" "operator")`. */}}
 {{- define "penstock.labels" -}}
 {{- /* A label of ours stands only once, as it is: others select by it. */}}

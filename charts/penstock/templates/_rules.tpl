@@ -6,17 +6,17 @@ it where it is missing: create), watches and deletes when its part is switched o
 - apiGroups: [penstock.dev]
   resources: [firehosepipelines]
   verbs: [get, list, watch, patch]
+# A backfill is deleted when its time after the end is over.
 - apiGroups: [penstock.dev]
-  resources: [firehosepipelines/status]
+  resources: [firehosebackfills]
+  verbs: [list, watch, patch, delete]
+- apiGroups: [penstock.dev]
+  resources: [firehosepipelines/status, firehosebackfills/status]
   verbs: [patch]
 # For owner references that block deletion, where the cluster enforces that permission.
 - apiGroups: [penstock.dev]
   resources: [firehosepipelines/finalizers]
   verbs: [update]
-# Addresses and tokens are read by reference and never copied; a change of one rolls the pods.
-- apiGroups: [""]
-  resources: [secrets]
-  verbs: [get, list, watch]
 - apiGroups: [""]
   resources: [serviceaccounts, services]
   verbs: [get, list, watch, create, patch, delete]
@@ -39,9 +39,14 @@ it where it is missing: create), watches and deletes when its part is switched o
 - apiGroups: [networking.k8s.io]
   resources: [ingresses, networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
+# Why a pod does not run, asked only while one is not ready, and whether a migration's own container has ended beside a sidecar.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+# What happens to a pipeline, and why its Job gets no pods.
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [list, create, patch]
 {{- with .Values.rbac }}
 {{- if .monitoring }}
 - apiGroups: [monitoring.coreos.com]
@@ -59,4 +64,11 @@ it where it is missing: create), watches and deletes when its part is switched o
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* Addresses and tokens are read by reference and never copied; a change of one rolls the pods. */}}
+{{- define "penstock.secretRules" -}}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch]
 {{- end }}

@@ -46,7 +46,7 @@ fn weigh(queue: &Queue, fleet: Fleet, history: &History, now: Timestamp, policy:
         let wake = gap == LagGap::GroupMissing && queue.length > 0 && held.replicas == 0;
         return if wake { Decision { replicas: policy.bound(1), reason: Reason::ScaleFromZero, ..held } } else { held };
     }
-    let capacity = history.learnt_capacity().unwrap_or(policy.capacity_prior);
+    let capacity = history.capacity(&rates, fleet, policy);
     let backlog = backlog(queue, fleet, policy);
     let relay_lag = relay_lag(queue, now);
     // While ingest is paused, what arrives at the relay is on its way too.
@@ -62,11 +62,11 @@ fn weigh(queue: &Queue, fleet: Fleet, history: &History, now: Timestamp, policy:
     let recommended = recommend(demand, fleet.desired, policy);
     let in_flight = queue.pending() > 0 || queue.undelivered.at_least() > 0;
     let recommended = if in_flight { recommended.max(policy.bound(1)) } else { recommended };
-    let stalled = history.still(queue, fleet.ready, &rates, now).is_some_and(|since| {
-        // What only a dead worker holds is taken over after a claim time, and a third of one for somebody to look.
-        let patience = if queue.undelivered.at_least() > 0 { policy.claim_time } else { policy.claim_time * 2 };
-        now.duration_since(since).as_secs_f64() >= patience.as_secs_f64()
-    });
+    // What only a dead worker holds is taken over after a claim time, and a third of one for somebody to look.
+    let patience = if queue.undelivered.at_least() > 0 { policy.claim_time } else { policy.claim_time * 2 };
+    let lasts = |since: Timestamp| now.duration_since(since).as_secs_f64() >= patience.as_secs_f64();
+    let stalled = history.still(queue, fleet.ready, &rates, now).is_some_and(lasts);
+    let unsettled_since = history.unsettled(queue, &rates, now);
     let floor = if !backlog.is_exact() {
         Some(Reason::LagAtLeast)
     } else if queue.ingest.paused {
@@ -96,6 +96,8 @@ fn weigh(queue: &Queue, fleet: Fleet, history: &History, now: Timestamp, policy:
         demand,
         lag_known: true,
         stalled,
+        unsettled_since,
+        overdue: unsettled_since.is_some_and(lasts),
         arrival: rates.arrival,
         service: rates.service,
         backlog,
@@ -192,10 +194,12 @@ fn hold(gap: LagGap, fleet: Fleet, rates: Rates, history: &History, policy: &Pol
         demand: f64::from(replicas),
         lag_known: false,
         stalled: false,
+        unsettled_since: history.unsettled_before(),
+        overdue: false,
         arrival: rates.arrival,
         service: rates.service,
         backlog: Lag::Unknown(gap),
-        capacity: history.learnt_capacity().unwrap_or(policy.capacity_prior),
+        capacity: history.known_capacity(policy),
         relay_lag: None,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
+
 use crate::observation::{Lag, LagGap};
 
 /// How many workers there are to be, and what that was decided on.
@@ -21,6 +23,11 @@ pub struct Decision {
     pub lag_known: bool,
     /// Whether entries wait, workers are ready, and nothing was settled for a claim time.
     pub stalled: bool,
+    /// Since when entries wait and none was settled, whether or not workers are ready; where the backlog cannot be seen, as it was seen
+    /// last.
+    pub unsettled_since: Option<Timestamp>,
+    /// Whether that is for longer than it may rightly take.
+    pub overdue: bool,
     /// Entries a second written to the stream; none where unknown.
     pub arrival: Option<f64>,
     /// Entries a second settled; none where unknown.
@@ -235,6 +242,8 @@ mod tests {
             demand: 4.71,
             lag_known: true,
             stalled: false,
+            unsettled_since: None,
+            overdue: false,
             arrival: Some(3_000.0),
             service: None,
             backlog: Lag::AtLeast(200),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::decision::Decision;
-use crate::observation::{Lag, Observation, Queue};
+use crate::observation::{Fleet, Lag, Observation, Queue};
 use crate::policy::Policy;
 use crate::rates::{Look, Looks, RATE_WINDOW, Rates};
 
@@ -34,9 +34,12 @@ pub struct History {
     /// numbers of workers.
     peaks: VecDeque<(Timestamp, u16)>,
     capacity: Option<f64>,
+    /// What one worker was seen to settle before this began.
+    inherited: Option<f64>,
     usual_arrival: Option<f64>,
     raise: Option<Raise>,
     still_since: Option<Timestamp>,
+    unsettled_since: Option<Timestamp>,
 }
 
 /// The last time that workers were added.
@@ -72,16 +75,38 @@ impl History {
             looks: Looks::default(),
             peaks: VecDeque::new(),
             capacity: None,
+            inherited: None,
             usual_arrival: None,
             raise: None,
             still_since: None,
+            unsettled_since: None,
         }
+    }
+
+    /// Begins where another one ended, who saw one worker settle so many entries a second: the prior counts only where it is more.
+    #[must_use]
+    pub fn inherit(mut self, each: Option<f64>) -> Self {
+        self.inherited = each;
+        self
     }
 
     /// Returns what one worker was seen to settle, in entries a second; none before any was seen busy.
     #[must_use]
     pub fn learnt_capacity(&self) -> Option<f64> {
         self.capacity
+    }
+
+    /// Returns what one worker is taken to settle: what was learnt, or else the prior, and at least what it did just now. A prior that
+    /// is too low would ask for many workers where one is enough.
+    pub(crate) fn capacity(&self, rates: &Rates, fleet: Fleet, policy: &Policy) -> f64 {
+        let known = self.known_capacity(policy);
+        proven_each(rates, fleet).map_or(known, |each| known.max(each))
+    }
+
+    /// Returns what one worker is taken to settle, the present moment aside.
+    pub(crate) fn known_capacity(&self, policy: &Policy) -> f64 {
+        let prior = policy.capacity_prior;
+        self.capacity.unwrap_or_else(|| self.inherited.map_or(prior, |each| each.max(prior)))
     }
 
     /// Remembers a look and the decision that followed. To be called once after each [`decide`](crate::decide()), whether or
@@ -100,6 +125,7 @@ impl History {
             let look = Look::new(queue, fleet.ready, now);
             let rates = self.looks.rates(&look);
             self.still_since = self.still(queue, fleet.ready, &rates, now);
+            self.unsettled_since = self.unsettled(queue, &rates, now);
             self.learn(seen, queue, &rates, now, policy);
             if decision.replicas > fleet.desired {
                 let before = rates.service.filter(|_| rates.busy);
@@ -146,16 +172,18 @@ impl History {
 
     /// Since when nothing was settled although something waits and workers are ready.
     pub(crate) fn still(&self, queue: &Queue, ready: u16, rates: &Rates, now: Timestamp) -> Option<Timestamp> {
-        let waits = queue.undelivered.at_least() > 0 || queue.pending() > 0;
-        if !waits || ready == 0 {
-            return None;
-        }
-        match rates.service_now {
-            Some(rate) if rate > 0.0 => None,
-            Some(_) => self.still_since.or(Some(now)),
-            // Not known: neither a sign of life nor one of death.
-            None => self.still_since,
-        }
+        (ready > 0).then(|| silence(self.still_since, queue, rates, now))?
+    }
+
+    /// Since when nothing was settled although something waits, whether or not a worker is ready: one that cannot reach its database is
+    /// not.
+    pub(crate) fn unsettled(&self, queue: &Queue, rates: &Rates, now: Timestamp) -> Option<Timestamp> {
+        silence(self.unsettled_since, queue, rates, now)
+    }
+
+    /// The same as of the last look, for a moment at which nothing can be seen.
+    pub(crate) fn unsettled_before(&self) -> Option<Timestamp> {
+        self.unsettled_since
     }
 
     /// Judges what the last workers added brought.
@@ -191,6 +219,12 @@ impl History {
             let each = service / f64::from(fleet.ready);
             self.capacity = Some(self.capacity.map_or(each, |learnt| learnt + LEARNING * (each - learnt)));
         }
+        // Busy or not, they can settle what they did; a database that gets slower is learnt while they are busy.
+        if let Some(each) = proven_each(rates, fleet)
+            && each > self.known_capacity(policy)
+        {
+            self.capacity = Some(each);
+        }
         // Workers that keep up cannot show what they could settle. What a bad time taught must not outlast it: it would
         // ask for as many workers as there may be, and these would never be busy enough to teach better.
         let least = policy.capacity_prior / 10.0;
@@ -200,6 +234,25 @@ impl History {
         {
             *learnt += FORGETTING * (least - *learnt);
         }
+    }
+}
+
+/// Returns the least that one worker can settle, where as many were ready all the time.
+fn proven_each(rates: &Rates, fleet: Fleet) -> Option<f64> {
+    let steady = rates.same_ready && fleet.ready > 0;
+    rates.proven.filter(|_| steady).map(|rate| rate / f64::from(fleet.ready))
+}
+
+/// Since when nothing is settled of what waits, where it began as said.
+fn silence(since: Option<Timestamp>, queue: &Queue, rates: &Rates, now: Timestamp) -> Option<Timestamp> {
+    if queue.undelivered.at_least() == 0 && queue.pending() == 0 {
+        return None;
+    }
+    match rates.service_now {
+        Some(rate) if rate > 0.0 => None,
+        Some(_) => since.or(Some(now)),
+        // Not known: neither a sign of life nor one of death.
+        None => since,
     }
 }
 

@@ -1,36 +1,11 @@
 //! What is seen of the queue and of the fleet at one moment; what is not known stays unknown.
 
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use penstock_core::stream::StreamId;
 
-/// A count of entries, as far as it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lag {
-    /// As many as this; after a loss of unread entries possibly fewer, never more.
-    Exact(u64),
-    /// As many as this or more.
-    AtLeast(u64),
-    /// Nobody knows: not none.
-    Unknown(LagGap),
-}
-
-/// Why a count is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LagGap {
-    /// Redis gives no answer.
-    RedisUnreachable,
-    /// There is no stream: ingest has written nothing yet, or Redis lost its data.
-    StreamMissing,
-    /// There is a stream and no group: no worker has made it yet, or somebody removed it.
-    GroupMissing,
-    /// One of the names belongs to a key of another type.
-    KeyOfWrongType,
-    /// Redis answered in a way that this version does not understand.
-    AnswerUnreadable,
-}
+pub use penstock_core::lag::{Lag, LagGap};
 
 /// What is seen at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +40,7 @@ pub struct Queue {
     pub group: Option<Group>,
     /// Entries that no worker was given yet.
     pub undelivered: Lag,
-    /// Entries given to a worker that showed no sign of holding them for the claim time.
+    /// Entries that no worker holds any more: given to one that showed no sign of it for the claim time, or handed back.
     pub stranded: Lag,
     /// The group's consumers that hold something or showed life lately, at most 500.
     pub consumers: Vec<Consumer>,
@@ -111,63 +86,6 @@ pub struct Ingest {
     pub paused: bool,
     /// Event time of what it wrote last.
     pub event_time: Option<Timestamp>,
-}
-
-// === impl Lag ===
-
-impl Lag {
-    /// Returns what is certain: how many there are at least.
-    #[must_use]
-    pub fn at_least(self) -> u64 {
-        match self {
-            Self::Exact(count) | Self::AtLeast(count) => count,
-            Self::Unknown(_) => 0,
-        }
-    }
-
-    /// Says whether the count is whole.
-    #[must_use]
-    pub fn is_exact(self) -> bool {
-        matches!(self, Self::Exact(_))
-    }
-}
-
-impl fmt::Display for Lag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(count) => count.fmt(f),
-            Self::AtLeast(count) => write!(f, "at least {count}"),
-            Self::Unknown(gap) => write!(f, "unknown ({gap})"),
-        }
-    }
-}
-
-// === impl LagGap ===
-
-impl LagGap {
-    /// Returns a stable name for conditions and metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::RedisUnreachable => "RedisUnreachable",
-            Self::StreamMissing => "StreamMissing",
-            Self::GroupMissing => "GroupMissing",
-            Self::KeyOfWrongType => "KeyOfWrongType",
-            Self::AnswerUnreadable => "AnswerUnreadable",
-        }
-    }
-}
-
-impl fmt::Display for LagGap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::RedisUnreachable => "Redis gives no answer",
-            Self::StreamMissing => "there is no stream",
-            Self::GroupMissing => "the workers' group is missing",
-            Self::KeyOfWrongType => "a key has the wrong type",
-            Self::AnswerUnreadable => "the answer of Redis is not understood",
-        })
-    }
 }
 
 // === impl Queue ===

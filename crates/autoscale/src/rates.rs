@@ -24,6 +24,8 @@ pub(crate) struct Look {
     paused: bool,
     /// Undelivered and pending; none where that is not whole.
     unsettled: Option<u64>,
+    /// What workers held: it may be settled already, and not yet acknowledged.
+    pending: u64,
     /// What workers had before them, as far as certain; without a bound where they are behind and nobody knows how far.
     ahead: u64,
     ready: u16,
@@ -42,6 +44,9 @@ pub(crate) struct Rates {
     pub(crate) service: Option<f64>,
     /// Settled since the last look.
     pub(crate) service_now: Option<f64>,
+    /// Settled since the last look and held by nobody then, so that all the work on it was done in between: the least that the
+    /// workers can settle, busy or not.
+    pub(crate) proven: Option<f64>,
     /// Whether there was always more to read than the workers settle in a second: they never waited.
     pub(crate) busy: bool,
     /// Whether as many workers were ready at the last look.
@@ -63,6 +68,7 @@ impl Look {
             acked: queue.acked,
             paused: queue.ingest.paused,
             unsettled: queue.undelivered.is_exact().then_some(unsettled),
+            pending: queue.pending(),
             ahead,
             ready,
         }
@@ -88,6 +94,12 @@ impl Look {
         Some(acked as f64 / self.seconds_since(then)?)
     }
 
+    fn proven_since(&self, then: &Self) -> Option<f64> {
+        let service = self.service_since(then)?;
+        let held = then.pending as f64 / self.seconds_since(then)?;
+        Some((service - held).max(0.0))
+    }
+
     fn seconds_since(&self, then: &Self) -> Option<f64> {
         Some(self.at.duration_since(then.at).as_secs_f64()).filter(|seconds| *seconds > 0.0)
     }
@@ -109,6 +121,7 @@ impl Looks {
             arrival: short.zip(long).map(|(short, long)| short.max(long)).or(short),
             service,
             service_now,
+            proven: now.proven_since(last),
             busy: now.ahead >= enough && of_window().all(|look| look.ahead >= enough),
             same_ready: last.ready == now.ready,
         }

@@ -5,6 +5,7 @@
 mod controllers;
 mod csv;
 mod keda;
+mod outcome;
 mod plot;
 mod report;
 mod svg;
@@ -20,12 +21,13 @@ use thiserror::Error;
 
 use crate::policy::Policy;
 use controllers::Ours;
-use keda::Keda;
-use trace::Trace;
+use keda::{Keda, NilLag};
+use trace::{LagReport, Trace};
 use world::{Controller, World};
 
 pub use csv::CsvError;
-pub use report::{Outcome, Report, TraceReport};
+pub use outcome::{Outcome, TraceReport};
+pub use report::Report;
 pub use trace::BuiltIn;
 pub use world::FleetModel;
 
@@ -127,9 +129,13 @@ fn compare(trace: &Trace, options: &Options) -> TraceReport {
         World::new(trace, options.fleet, &policy, options.objective.0).run(controller)
     };
     let ours = run(&mut Ours::new(&policy));
-    let keda = LAG_COUNTS.map(|lag_count| (lag_count, run(&mut Keda::new(lag_count, &policy))));
-    let best = keda.into_iter().reduce(|best, other| if other.1.is_better(&best.1) { other } else { best });
-    let (lag_count, keda) = best.unwrap_or_else(|| (LAG_COUNTS[0], ours.clone()));
+    let best = |nil_lag: NilLag| {
+        let keda = LAG_COUNTS.map(|lag_count| (lag_count, run(&mut Keda::new(lag_count, nil_lag, &policy))));
+        let best = keda.into_iter().reduce(|best, other| if other.1.is_better(&best.1) { other } else { best });
+        best.unwrap_or_else(|| (LAG_COUNTS[0], ours.clone()))
+    };
+    let (lag_count, keda) = best(NilLag::Error);
+    let later_keda = (trace.lag == LagReport::Nil).then(|| best(NilLag::Zero));
     TraceReport {
         name: trace.name.clone(),
         about: trace.about.clone(),
@@ -137,6 +143,7 @@ fn compare(trace: &Trace, options: &Options) -> TraceReport {
         ours,
         keda,
         lag_count,
+        later_keda,
     }
 }
 

@@ -5,28 +5,48 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use penstock_replay::Signing;
 
-/// Measures the budgets of Penstock, each beside a limit or a peer in the same run.
+/// Measures Penstock's performance budgets, each against a limit or a baseline in the same run.
 ///
-/// Settings in the environment, such as PENSTOCK_INGEST_BATCH_EVENTS, reach the measured services.
+/// Settings in the environment, such as PENSTOCK_INGEST_BATCH_EVENTS, apply to the measured services.
 #[derive(Debug, Parser)]
 #[command(name = "penstock-bench", version)]
 pub(crate) struct Cli {
     /// What to measure. Default: everything.
     #[arg(value_enum)]
     pub(crate) what: Option<What>,
-    /// Events of one run. Default: 300,000 for ingest, 24,000 (12 s) for latency, 100,000 for the worker; for live, clients: 5,000.
+    /// Events per run. Default: 300,000 for ingest, 100,000 for signed, 24,000 (12 s) for latency, 100,000 for the worker, 500,000 for identity; for live, clients: 5,000.
     #[arg(long, value_name = "EVENTS")]
     pub(crate) events: Option<NonZeroU64>,
-    /// Runs of each measurement, of which the median counts.
+    /// Runs per measurement; the median is reported.
     #[arg(long, default_value = "3", value_name = "RUNS")]
     pub(crate) runs: NonZeroU64,
-    /// What is replayed: repeated [u32 little-endian length][frame]. Default: the bundled recording.
+    /// Recording to replay: repeated [u32 little-endian length][frame]. Default: the bundled one.
     #[arg(long, value_name = "FILE")]
     pub(crate) recording: Option<PathBuf>,
-    /// Serves so many replayed events on this address, prepared ahead, until stdin ends: the relay of the measurements.
+    /// Serves pre-encoded replayed events on this address until stdin ends: the relay of the measurements.
     #[arg(long, hide = true, requires = "events")]
     pub(crate) serve: Option<SocketAddr>,
+    /// Signs the commits of these events, and answers as the directory of their accounts.
+    #[arg(long, hide = true, requires = "serve")]
+    pub(crate) sign: Option<Curve>,
+}
+
+/// What commits are signed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Curve {
+    K256,
+    P256,
+}
+
+impl Curve {
+    pub(crate) fn signing(self) -> Signing {
+        match self {
+            Self::K256 => Signing::K256,
+            Self::P256 => Signing::P256,
+        }
+    }
 }
 
 /// A group of measurements.
@@ -34,11 +54,17 @@ pub(crate) struct Cli {
 pub(crate) enum What {
     /// Throughput, CPU and memory of ingest.
     Ingest,
+    /// The proof of commits, with and without signatures.
+    Proof,
+    /// Ingest that checks who signed each commit.
+    Signed,
     /// Time from a frame to its entry.
     Latency,
     /// One worker into PostgreSQL.
     Worker,
-    /// What traces and metrics cost ingest.
+    /// The import of the directory's export.
+    Identity,
+    /// The cost of traces and metrics in ingest.
     Tracing,
     /// Many live clients on one dashboard.
     Live,

@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use penstock_core::data::{Action, CommitWriter, EventKind};
-use penstock_core::dead_letter;
 use penstock_core::keys::Keys;
 use penstock_wire::{Frame, Limits};
 use rand::rngs::StdRng;
@@ -21,9 +20,9 @@ const LEASE_MS: &str = "3600000";
 
 const TOKEN: &str = "bench";
 
-/// What stands in front of `publish.lua` there too.
+/// As there, where a batch has no dead letters.
 const SCRIPT: &str = concat!(
-    include_str!("../../ingest/src/scripts/ids.lua"),
+    include_str!("../../core/src/ids.lua"),
     include_str!("../../ingest/src/scripts/beyond.lua"),
     include_str!("../../ingest/src/scripts/publish.lua")
 );
@@ -115,21 +114,26 @@ impl Entries {
     fn close(&mut self, keys: &Keys) {
         let Some((_, _, last)) = self.open.last() else { return };
         let last = *last;
-        let script = format!("{}{SCRIPT}", dead_letter::LUA);
+        let script = SCRIPT;
         let names = [
             &*keys.ingest_lease(),
             keys.cursor(),
             keys.stream(),
             &*keys.ingest_source(),
             &*keys.ingest_state(),
-            &*keys.dead_letters(),
+            &*keys.raw_letters(),
             &*keys.incarnation(),
+            keys.bulk(),
         ];
         let fence = self.fence.replace(last).map(|seq| seq.to_string()).unwrap_or_default();
         let (new, entries) = (last.to_string(), self.open.len().to_string());
-        // No event time, source, place on another host, incarnation or floor; entries of others are looked for as there.
-        let head = [TOKEN, LEASE_MS, &fence, &new, "", "", "", "", "", "", "", "10000", &entries, "0"];
-        let words = 3 + names.len() + head.len() + 3 * self.open.len();
+        // Nothing beside the cursor, no source, place on another host, incarnation or floor; entries of others are looked for
+        // as there; no gap, reset or loss; no repo desynchronized.
+        let head =
+            [TOKEN, LEASE_MS, &fence, &new, "{}", "", "", "", "", "", "", "10000", "0", "0", "0", &entries, "0", ""];
+        // Nothing goes to the second stream.
+        let tail = ["", ""];
+        let words = 3 + names.len() + head.len() + 4 * self.open.len() + tail.len();
         let mut batch = format!("*{words}\r\n").into_bytes();
         word(&mut batch, b"EVAL");
         word(&mut batch, script.as_bytes());
@@ -139,7 +143,10 @@ impl Entries {
             word(&mut batch, kind.as_str().as_bytes());
             word(&mut batch, &data);
             word(&mut batch, seq.to_string().as_bytes());
+            // Not verified.
+            word(&mut batch, b"");
         }
+        tail.iter().for_each(|text| word(&mut batch, text.as_bytes()));
         self.batches.push(batch);
     }
 

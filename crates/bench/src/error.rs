@@ -27,6 +27,8 @@ pub(crate) enum Error {
     Proc { path: PathBuf, source: io::Error },
     #[error("{} says nothing of {what}", path.display())]
     ProcField { path: PathBuf, what: &'static str },
+    #[error("could not sign for the proof of commits")]
+    Sign,
     #[error(transparent)]
     Local(#[from] LocalError),
     #[error(transparent)]

@@ -17,19 +17,20 @@ use std::num::NonZeroU64;
 use std::process::ExitCode;
 
 use clap::Parser;
+use penstock_core::causes::chain;
 use penstock_local::testing::TempFolder;
 use penstock_replay::Recording;
 
 use cli::{Cli, What};
 use error::Error;
-use rows::{Bench, ingest, latency, live, tracing, worker};
+use rows::{Bench, identity, ingest, latency, live, proof, signed, tracing, worker};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Cli::parse()).await {
+    match Box::pin(run(Cli::parse())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("penstock-bench: {}", with_causes(&error));
+            eprintln!("penstock-bench: {}", chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -38,7 +39,7 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<(), Error> {
     let recording = cli.recording.map_or_else(Recording::default, Recording::File);
     if let (Some(address), Some(events)) = (cli.serve, cli.events) {
-        return relay::serve(address, recording, events.get()).await;
+        return relay::serve(address, recording, events.get(), cli.sign).await;
     }
     let here = std::env::current_exe().map_err(Error::io("find this program"))?;
     let penstock = here.with_file_name("penstock");
@@ -58,11 +59,20 @@ async fn run(cli: Cli) -> Result<(), Error> {
     if wanted(What::Ingest) {
         lines.extend(ingest::measure(&bench).await?);
     }
+    if wanted(What::Proof) {
+        lines.extend(proof::measure(&bench).await?);
+    }
+    if wanted(What::Signed) {
+        lines.extend(signed::measure(&bench).await?);
+    }
     if wanted(What::Latency) {
         lines.extend(latency::measure(&bench).await?);
     }
     if wanted(What::Worker) {
         lines.extend(worker::measure(&bench).await?);
+    }
+    if wanted(What::Identity) {
+        lines.extend(identity::measure(&bench).await?);
     }
     if wanted(What::Tracing) {
         lines.extend(tracing::measure(&bench).await?);
@@ -72,14 +82,4 @@ async fn run(cli: Cli) -> Result<(), Error> {
     }
     println!("{}\n\n{}", host::describe(bench.runs, &before), table::markdown(&lines));
     Ok(())
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(&format!(": {next}"));
-        cause = next.source();
-    }
-    text
 }

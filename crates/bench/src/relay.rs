@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::Curve;
 use crate::error::Error;
 use crate::process::{Service, Usage};
 
@@ -28,8 +29,15 @@ pub(crate) struct Relay {
 }
 
 /// Serves until stdin ends.
-pub(crate) async fn serve(address: SocketAddr, recording: Recording, total: u64) -> Result<(), Error> {
-    let settings = Settings { address, prepared: u64::MAX, ..replay(recording, total) };
+pub(crate) async fn serve(
+    address: SocketAddr,
+    recording: Recording,
+    total: u64,
+    sign: Option<Curve>,
+) -> Result<(), Error> {
+    let signing = sign.map(Curve::signing);
+    let replay = Settings { signing, directory: signing.is_some(), ..replay(recording, total) };
+    let settings = Settings { address, prepared: u64::MAX, ..replay };
     let mut relay = penstock_replay::bind(settings).await?;
     relay.prepared().await?;
     println!("{READY}");
@@ -58,10 +66,23 @@ pub(crate) fn free_address() -> Result<SocketAddr, Error> {
 impl Relay {
     /// Starts one, and returns once all its frames are made.
     pub(crate) async fn start(folder: &Path, recording: &Recording, total: u64) -> Result<Self, Error> {
+        Self::start_with(folder, recording, total, &[]).await
+    }
+
+    /// Starts one that signs commits.
+    pub(crate) async fn signing(folder: &Path, recording: &Recording, total: u64, curve: Curve) -> Result<Self, Error> {
+        let name = match curve {
+            Curve::K256 => "k256",
+            Curve::P256 => "p256",
+        };
+        Self::start_with(folder, recording, total, &["--sign", name]).await
+    }
+
+    async fn start_with(folder: &Path, recording: &Recording, total: u64, more: &[&str]) -> Result<Self, Error> {
         let start = |source| Error::Start { name: "relay", source };
         let address = free_address()?;
         let mut command = Command::new(std::env::current_exe().map_err(start)?);
-        command.args(["--serve", &address.to_string(), "--events", &total.to_string()]);
+        command.args(["--serve", &address.to_string(), "--events", &total.to_string()]).args(more);
         if let Recording::File(path) = recording {
             command.arg("--recording").arg(path);
         }
@@ -78,6 +99,11 @@ impl Relay {
 
     pub(crate) fn url(&self) -> String {
         format!("ws://{}", self.address)
+    }
+
+    /// The directory of its accounts, of one that signs.
+    pub(crate) fn directory(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// Returns the CPU time of serving, without that of making the frames.

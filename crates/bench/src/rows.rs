@@ -1,9 +1,12 @@
 //! The measurements.
 
+pub(crate) mod identity;
 pub(crate) mod ingest;
 pub(crate) mod latency;
 pub(crate) mod live;
 mod peer;
+pub(crate) mod proof;
+pub(crate) mod signed;
 pub(crate) mod tracing;
 pub(crate) mod worker;
 
@@ -84,7 +87,21 @@ impl Bench {
 
     /// Starts ingest on a relay, from its oldest event.
     fn ingest(&self, store: &Store, relay: &str, admin: SocketAddr) -> Result<Service, Error> {
-        Service::start("ingest", self.folder.path(), self.ingest_command(store, relay, admin))
+        self.verifying_ingest(store, relay, admin, "off")
+    }
+
+    /// Starts one that verifies commits in this mode.
+    fn verifying_ingest(&self, store: &Store, relay: &str, admin: SocketAddr, mode: &str) -> Result<Service, Error> {
+        let mut command = self.ingest_command(store, relay, admin);
+        command.env("PENSTOCK_VERIFY_MODE", mode);
+        Service::start("ingest", self.folder.path(), command)
+    }
+
+    /// The same with a filter that leaves every op out.
+    fn filtering_ingest(&self, store: &Store, relay: &str, admin: SocketAddr) -> Result<Service, Error> {
+        let mut command = self.ingest_command(store, relay, admin);
+        command.env("PENSTOCK_VERIFY_MODE", "off").env("PENSTOCK_FILTER_COLLECTIONS", "com.example.nothing");
+        Service::start("ingest", self.folder.path(), command)
     }
 
     fn ingest_command(&self, store: &Store, relay: &str, admin: SocketAddr) -> Command {

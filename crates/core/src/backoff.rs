@@ -30,6 +30,13 @@ impl Backoff {
         draw(bound)
     }
 
+    /// Notes a failure and draws the pause after it, from zero to the lesser of its bound and `most`.
+    pub fn fail_within(&mut self, most: Duration) -> Duration {
+        let bound = self.bound().min(most);
+        self.failures = self.failures.saturating_add(1);
+        draw(bound)
+    }
+
     /// Draws a pause within the first bound, for a failure that says nothing about the next try.
     #[must_use]
     pub fn short_pause(&self) -> Duration {
@@ -75,6 +82,7 @@ mod tests {
         backoff.failures = u32::MAX;
         assert_eq!(backoff.bound(), Duration::from_secs(10));
         assert!(backoff.short_pause() <= Duration::from_millis(50));
+        assert!((0..100).all(|_| backoff.fail_within(Duration::from_secs(4)) <= Duration::from_secs(4)));
         backoff.succeed();
         assert_eq!(backoff.bound(), Duration::from_millis(50));
     }

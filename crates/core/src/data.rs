@@ -28,7 +28,7 @@ pub enum EventKind {
 
 /// A word that names no variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the word names no variant")]
+#[error("unknown variant")]
 pub struct UnknownWord;
 
 /// Appends the data of one commit, op by op.
@@ -122,10 +122,16 @@ impl<'o> CommitWriter<'o> {
         self.out.push(b'}');
     }
 
+    /// Appends a create or an update of which not even the CID is known.
+    pub fn op_without_cid(&mut self, action: Action, path: &str) {
+        self.open(action, path);
+        self.out.extend_from_slice(b",\"cid\":null}");
+    }
+
     /// Appends a create or an update; `record` appends the record's JSON.
     ///
     /// # Errors
-    /// Hands on the error of `record`; the buffer then holds a torso and is to be dropped.
+    /// Hands on the error of `record`; then nothing is appended.
     pub fn op_with_record<E>(
         &mut self,
         action: Action,
@@ -133,10 +139,15 @@ impl<'o> CommitWriter<'o> {
         cid: &str,
         record: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
+        let (before, empty) = (self.out.len(), self.empty);
         self.open(action, path);
         self.cid(cid);
         self.out.extend_from_slice(b",\"record\":");
-        record(self.out)?;
+        if let Err(error) = record(self.out) {
+            self.out.truncate(before);
+            self.empty = empty;
+            return Err(error);
+        }
         self.out.push(b'}');
         Ok(())
     }
@@ -157,6 +168,11 @@ impl<'o> CommitWriter<'o> {
     ///
     /// `time` is RFC 3339, none where the host's text was no time; `since` is none where absent or empty.
     pub fn finish(self, rev: &str, time: Option<&str>, commit: &str, since: Option<&str>) {
+        self.finish_missing(rev, time, commit, since, 0);
+    }
+
+    /// Closes the data of a commit that lacks as many records, or ops, that its repo has.
+    pub fn finish_missing(self, rev: &str, time: Option<&str>, commit: &str, since: Option<&str>, missing: usize) {
         let out = self.out;
         out.extend_from_slice(b"],\"rev\":");
         write_string(out, rev);
@@ -166,6 +182,10 @@ impl<'o> CommitWriter<'o> {
         write_string(out, commit);
         out.extend_from_slice(b",\"since\":");
         write_optional(out, since.filter(|since| !since.is_empty()));
+        if missing > 0 {
+            out.extend_from_slice(b",\"missing\":");
+            out.extend_from_slice(missing.to_string().as_bytes());
+        }
         out.push(b'}');
     }
 
@@ -303,6 +323,30 @@ mod tests {
             r#"{"repo":"did:plc:a","ops":[{"action":"create","path":"a.b.c/1","cid":"bafy1","record":{}},"#,
             r#"{"action":"update","path":"a.b.c/2","cid":"bafy2"},{"action":"delete","path":"a.b.c/3"}],"#,
             r#""rev":"3k","time":"2026-01-01T00:00:00Z","commit":"bafy0","since":"3j"}"#
+        );
+        assert_eq!(data, expected);
+    }
+
+    #[test]
+    fn a_record_that_fails_leaves_its_neighbours_alone() {
+        let data = written(|out| {
+            let mut commit = CommitWriter::start(out, "did:plc:a");
+            let fail = |commit: &mut CommitWriter<'_>| {
+                let failed = commit.op_with_record(Action::Create, "a.b.c/1", "bafy1", |out| {
+                    out.extend_from_slice(b"{\"torso\":");
+                    Err("no record")
+                });
+                assert_eq!(failed, Err("no record"));
+            };
+            fail(&mut commit);
+            commit.op(Action::Create, "a.b.c/1", "bafy1");
+            fail(&mut commit);
+            commit.op_without_cid(Action::Update, "a.b.c/2");
+            commit.finish_missing("3k", None, "bafy0", None, 2);
+        });
+        let expected = concat!(
+            r#"{"repo":"did:plc:a","ops":[{"action":"create","path":"a.b.c/1","cid":"bafy1"},"#,
+            r#"{"action":"update","path":"a.b.c/2","cid":null}],"rev":"3k","time":null,"commit":"bafy0","since":null,"missing":2}"#
         );
         assert_eq!(data, expected);
     }

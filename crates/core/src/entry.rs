@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::data::{Action, EventKind};
 use crate::stream::{Seq, StreamId, field};
-use crate::{dialect, time};
+use crate::{dialect, json, time};
 
 /// The fields of one entry, undecoded, as Redis returned them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub struct RawEntry<B> {
     pub orig_id: Option<B>,
     /// The `traceparent` field of a sampled entry.
     pub traceparent: Option<B>,
+    /// The `root` field of a commit.
+    pub root: Option<B>,
+    /// The `sync` field of a commit.
+    pub sync: Option<B>,
 }
 
 /// One decoded entry.
@@ -67,7 +71,26 @@ pub struct Commit {
     pub time: Option<Timestamp>,
     /// The changes, in the order of the commit.
     pub ops: Vec<Op>,
+    /// How many records or ops the repo has that the frame did not bring; 0 in the older dialects, which do not say.
+    pub missing: u64,
+    /// What ingest found out about it beside what it says.
+    pub proven: Proven,
 }
+
+/// What ingest found out about a commit when it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proven {
+    /// The beginning of the digest of the tree that the commit leaves; none where commits are not verified.
+    pub root: Option<Root>,
+    /// Why the repo is desynchronized since this commit or one before it.
+    pub sync: Option<String>,
+}
+
+/// The first bytes of the digest of a repo's tree: enough to tell trees of one repo apart.
+pub type Root = [u8; 8];
+
+/// The longest word that says why a repo is desynchronized.
+const MAX_SYNC: usize = 32;
 
 /// One change of a commit.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,12 +190,13 @@ pub enum EntryError {
     },
 }
 
+/// A commit as it is spelt, its records as trees or, to be read later, as text.
 #[derive(Deserialize)]
-struct CommitData<'a> {
+#[serde(bound(deserialize = "R: Deserialize<'de>, 'de: 'a"))]
+pub(crate) struct CommitData<'a, R> {
     #[serde(borrow)]
     repo: Cow<'a, str>,
-    #[serde(borrow)]
-    ops: Vec<OpData<'a>>,
+    pub(crate) ops: Vec<OpData<'a, R>>,
     #[serde(default, borrow)]
     rev: Option<Cow<'a, str>>,
     #[serde(default, borrow)]
@@ -181,18 +205,25 @@ struct CommitData<'a> {
     commit: Option<Cow<'a, str>>,
     #[serde(default, borrow)]
     time: Option<Cow<'a, str>>,
+    #[serde(default)]
+    missing: Option<u64>,
 }
 
+/// What stands around the changes of an entry: the kind, the data as it is, the number and the order.
+pub(crate) type Head<'a> = (EventKind, &'a [u8], Option<Seq>, StreamId);
+
+/// An op as it is spelt.
 #[derive(Deserialize)]
-struct OpData<'a> {
+#[serde(bound(deserialize = "R: Deserialize<'de>, 'de: 'a"))]
+pub(crate) struct OpData<'a, R> {
     #[serde(borrow)]
-    action: Cow<'a, str>,
+    pub(crate) action: Cow<'a, str>,
     #[serde(borrow)]
-    path: Cow<'a, str>,
+    pub(crate) path: Cow<'a, str>,
     #[serde(default, borrow)]
-    cid: Option<Cow<'a, str>>,
-    #[serde(default)]
-    record: Option<Value>,
+    pub(crate) cid: Option<Cow<'a, str>>,
+    #[serde(default = "none")]
+    pub(crate) record: Option<R>,
 }
 
 #[derive(Deserialize)]
@@ -221,7 +252,8 @@ struct AccountData<'a> {
 impl<B: AsRef<[u8]>> RawEntry<B> {
     /// Collects the fields of an entry; unknown ones are passed over.
     pub fn from_fields<K: AsRef<[u8]>>(id: StreamId, fields: impl IntoIterator<Item = (K, B)>) -> Self {
-        let mut raw = Self { id, kind: None, data: None, seq: None, orig_id: None, traceparent: None };
+        let mut raw =
+            Self { id, kind: None, data: None, seq: None, orig_id: None, traceparent: None, root: None, sync: None };
         for (name, value) in fields {
             let slot = match str::from_utf8(name.as_ref()) {
                 Ok(field::TYPE) => &mut raw.kind,
@@ -229,6 +261,8 @@ impl<B: AsRef<[u8]>> RawEntry<B> {
                 Ok(field::SEQ) => &mut raw.seq,
                 Ok(field::ORIG_ID) => &mut raw.orig_id,
                 Ok(field::TRACEPARENT) => &mut raw.traceparent,
+                Ok(field::ROOT) => &mut raw.root,
+                Ok(field::SYNC) => &mut raw.sync,
                 _ => continue,
             };
             *slot = Some(value);
@@ -241,6 +275,32 @@ impl<B: AsRef<[u8]>> RawEntry<B> {
     /// # Errors
     /// Names the field, or the op by its index, that is not as the contract says.
     pub fn decode(&self) -> Result<Entry, EntryError> {
+        let (kind, data, seq, order) = self.head()?;
+        let mut event = match parse(kind, data) {
+            // Python writes what it holds: a lone surrogate is an escape that is no character.
+            Err(EntryError::Data { kind: name, source }) => match dialect::mend_lone_surrogates(data) {
+                Some(mended) => parse(kind, &mended)?,
+                None => return Err(EntryError::Data { kind: name, source }),
+            },
+            other => other?,
+        };
+        if let Event::Commit(commit) = &mut event {
+            commit.proven = self.proven();
+        }
+        Ok(Entry { id: self.id, order, seq, event })
+    }
+
+    /// Reads what ingest found out about a commit; what is not as it writes it is passed over.
+    pub(crate) fn proven(&self) -> Proven {
+        let sync = text(self.sync.as_ref()).filter(|word| !word.is_empty() && word.len() <= MAX_SYNC);
+        Proven {
+            root: text(self.root.as_ref()).and_then(|digits| read_root(&digits)),
+            sync: sync.filter(|word| word.bytes().all(|byte| byte.is_ascii_graphic())).map(Cow::into_owned),
+        }
+    }
+
+    /// Reads all but the data: the kind, the data as it is, the number and the order.
+    pub(crate) fn head(&self) -> Result<Head<'_>, EntryError> {
         let kind = text(self.kind.as_ref()).ok_or(EntryError::Missing { field: field::TYPE })?;
         let data = self.data.as_ref().map(AsRef::as_ref).ok_or(EntryError::Missing { field: field::DATA })?;
         let seq = match text(self.seq.as_ref()).as_deref() {
@@ -252,15 +312,7 @@ impl<B: AsRef<[u8]>> RawEntry<B> {
             Some(id) => id.parse().map_err(|_| EntryError::OrigId { id: shorten(id) })?,
         };
         let kind: EventKind = kind.parse().map_err(|_| EntryError::Type { kind: shorten(&kind) })?;
-        let event = match parse(kind, data) {
-            // Python writes what it holds: a lone surrogate is an escape that is no character.
-            Err(EntryError::Data { kind: name, source }) => match dialect::mend_lone_surrogates(data) {
-                Some(mended) => parse(kind, &mended)?,
-                None => return Err(EntryError::Data { kind: name, source }),
-            },
-            other => other?,
-        };
-        Ok(Entry { id: self.id, order, seq, event })
+        Ok((kind, data, seq, order))
     }
 }
 
@@ -291,16 +343,16 @@ impl Event {
 fn parse(kind: EventKind, data: &[u8]) -> Result<Event, EntryError> {
     let fault = |source| EntryError::Data { kind: kind.as_str(), source };
     Ok(match kind {
-        EventKind::Commit => Event::Commit(commit(serde_json::from_slice(data).map_err(fault)?)?),
+        EventKind::Commit => Event::Commit(commit(json::from_slice(data).map_err(fault)?)?),
         EventKind::Identity => {
-            let data: IdentityData<'_> = serde_json::from_slice(data).map_err(fault)?;
+            let data: IdentityData<'_> = json::from_slice(data).map_err(fault)?;
             let did = did(data.did)?;
             // Both producers before us write the DID in its place where they know no handle.
             let handle = data.handle.filter(|handle| !handle.is_empty() && *handle != did).map(Cow::into_owned);
             Event::Identity(Identity { did, handle, time: data.time.as_deref().and_then(time::parse) })
         }
         EventKind::Account => {
-            let data: AccountData<'_> = serde_json::from_slice(data).map_err(fault)?;
+            let data: AccountData<'_> = json::from_slice(data).map_err(fault)?;
             Event::Account(Account {
                 did: did(data.did)?,
                 active: data.active,
@@ -311,19 +363,41 @@ fn parse(kind: EventKind, data: &[u8]) -> Result<Event, EntryError> {
     })
 }
 
-fn commit(data: CommitData<'_>) -> Result<Commit, EntryError> {
-    let ops = data.ops.into_iter().enumerate().map(|(index, op)| self::op(index, op)).collect::<Result<_, _>>()?;
+fn commit(mut data: CommitData<'_, Value>) -> Result<Commit, EntryError> {
+    let ops = std::mem::take(&mut data.ops);
+    let ops = ops.into_iter().enumerate().map(|(index, op)| self::op(index, op)).collect::<Result<_, _>>()?;
+    Ok(Commit { ops, ..bare(data)? })
+}
+
+/// Reads a commit without its ops.
+pub(crate) fn bare<R>(data: CommitData<'_, R>) -> Result<Commit, EntryError> {
     Ok(Commit {
         repo: did(data.repo)?,
         rev: owned(data.rev),
         since: owned(data.since),
         commit: owned(data.commit),
         time: data.time.as_deref().and_then(time::parse),
-        ops,
+        ops: Vec::new(),
+        missing: data.missing.unwrap_or_default(),
+        proven: Proven::default(),
     })
 }
 
-fn op(index: usize, data: OpData<'_>) -> Result<Op, EntryError> {
+/// Reads the `root` field; none where it is not 16 hexadecimal digits.
+#[must_use]
+pub fn read_root(digits: &str) -> Option<Root> {
+    let is_whole = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = if is_whole { u64::from_str_radix(digits, 16).ok()? } else { return None };
+    Some(number.to_be_bytes())
+}
+
+/// Writes the `root` field.
+#[must_use]
+pub fn write_root(root: Root) -> String {
+    format!("{:016x}", u64::from_be_bytes(root))
+}
+
+pub(crate) fn op(index: usize, data: OpData<'_, Value>) -> Result<Op, EntryError> {
     let action = data.action.parse().map_err(|_| EntryError::Action { index, action: shorten(&data.action) })?;
     let (collection, rkey) = data
         .path
@@ -337,6 +411,10 @@ fn op(index: usize, data: OpData<'_>) -> Result<Op, EntryError> {
         cid: owned(data.cid),
         record: data.record.filter(|record| !record.is_null()).map(dialect::normalise),
     })
+}
+
+fn none<R>() -> Option<R> {
+    None
 }
 
 fn did(text: Cow<'_, str>) -> Result<String, EntryError> {
@@ -388,6 +466,25 @@ mod tests {
         assert_eq!((commit.rev.as_deref(), commit.since, commit.commit.as_deref()), (Some("3m"), None, Some("bafyc")));
         assert_eq!(commit.ops[0].record, Some(json!({"$type": "a.b.c", "createdAt": "x"})));
         assert_eq!((commit.ops[1].action, &*commit.ops[1].rkey, &commit.ops[1].record), (Action::Delete, "s", &None));
+    }
+
+    #[test]
+    fn what_ingest_found_out_is_read_and_anything_else_passed_over() {
+        let data = r#"{"repo":"did:plc:aa","ops":[],"rev":"3m"}"#;
+        let read = |root: &str, sync: &str| {
+            let fields = [(field::TYPE, "commit"), (field::DATA, data), (field::ROOT, root), (field::SYNC, sync)];
+            let entry = RawEntry::from_fields("5-1".parse().unwrap(), fields).decode().unwrap();
+            let Event::Commit(commit) = entry.event else { panic!() };
+            (commit.proven.root, commit.proven.sync)
+        };
+        let root = [0, 1, 2, 3, 4, 5, 0xfe, 0xff];
+        assert_eq!(read(&write_root(root), "since"), (Some(root), Some("since".to_owned())));
+        for odd in ["", "000102030405fe", "+00102030405feff", "000102030405feffx", "g00102030405feff"] {
+            assert_eq!(read(odd, ""), (None, None), "{odd}");
+        }
+        for odd in ["two words", "\0", &"x".repeat(33)] {
+            assert_eq!(read("", odd), (None, None), "{odd}");
+        }
     }
 
     #[test]

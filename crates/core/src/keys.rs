@@ -31,8 +31,18 @@ pub struct Names {
 pub struct Keys {
     prefix: KeyPrefix,
     stream: String,
+    bulk: String,
     cursor: String,
     group: String,
+}
+
+/// Who wrote dead letters: each has a place of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Author {
+    /// Entries that workers gave up.
+    Worker,
+    /// Frames, and entries that nobody ever acknowledged.
+    Ingest,
 }
 
 /// The group of our workers, and of those they replace.
@@ -79,6 +89,7 @@ macro_rules! keys {
             pub fn all(&self) -> Vec<(&'static str, String)> {
                 vec![
                     ("stream", self.stream.clone()),
+                    ("bulk", self.bulk.clone()),
                     ("cursor", self.cursor.clone()),
                     ("group", self.group.clone()),
                     $((stringify!($name), self.$name()),)*
@@ -101,12 +112,28 @@ keys! {
     record_counts = "db:record_counts";
     /// Stream: entries that failed for good.
     dead_letters = "firehose:dead-letters";
+    /// Sorted set: those by whose they are.
+    dead_letters_index = "firehose:dead-letters:index";
+    /// Sorted set: whose they are by weight.
+    dead_letters_shares = "firehose:dead-letters:shares";
+    /// Hash: what is known of them together, and of replays.
+    dead_letters_held = "firehose:dead-letters:held";
+    /// Stream: what ingest set aside.
+    raw_letters = "firehose:dead-letters:raw";
+    /// Sorted set: those by whose they are.
+    raw_letters_index = "firehose:dead-letters:raw:index";
+    /// Sorted set: whose they are by weight.
+    raw_letters_shares = "firehose:dead-letters:raw:shares";
+    /// Hash: what is known of them together, and how far they are copied.
+    raw_letters_held = "firehose:dead-letters:raw:held";
     /// String, `PX`: the token of the ingest that may write.
     ingest_lease = "firehose:ingest:lease";
     /// String: random id of this Redis' life, also in PostgreSQL.
     incarnation = "firehose:incarnation";
     /// String: who owns this prefix.
     pipeline = "firehose:pipeline";
+    /// String: the uid of the resource whose the claim is; the operator writes it.
+    pipeline_uid = "firehose:pipeline:uid";
     /// Hash: `<worker>/<field>` to the total already added to the public hashes.
     counts_published = "firehose:counts:published";
     /// Hash: stream ID to how often that entry was tried alone and nobody came back to say how it went.
@@ -115,8 +142,16 @@ keys! {
     ingest_source = "firehose:ingest:source";
     /// Hash: what ingest knows beside the cursor.
     ingest_state = "firehose:ingest:state";
+    /// Sorted set: the DIDs of repos that are desynchronized, each with why, until that is in PostgreSQL.
+    desynchronized = "firehose:desynchronized";
+    /// String, `PX`: what troubles a service with PostgreSQL.
+    database_trouble = "firehose:trouble:postgresql";
     /// Channel: what the dashboard asks of ingest.
     ingest_control = "firehose:ingest:control";
+    /// List, at most [`KEPT`](crate::starts::KEPT): when services began.
+    starts = "firehose:starts";
+    /// List, at most 50: how large each table was, hour by hour.
+    table_sizes = "firehose:table-sizes";
     /// List: messages that the API accepted.
     pending_messages = "pending_messages";
     /// Sorted set: workers that take messages, by when they last gave a sign of life, in ms.
@@ -200,13 +235,27 @@ impl Keys {
         let stream = names.stream.unwrap_or_else(|| format!("{prefix}firehose:events"));
         let cursor = names.cursor.unwrap_or_else(|| format!("{prefix}firehose:python_cursor"));
         let group = names.group.unwrap_or_else(|| GROUP.to_owned());
-        Self { prefix, stream, cursor, group }
+        let bulk = format!("{stream}:bulk");
+        Self { prefix, stream, bulk, cursor, group }
+    }
+
+    /// The prefix of all names that no setting gives.
+    #[must_use]
+    pub fn prefix(&self) -> &KeyPrefix {
+        &self.prefix
     }
 
     /// Stream: the events.
     #[must_use]
     pub fn stream(&self) -> &str {
         &self.stream
+    }
+
+    /// Stream: the events of repos that send more than their share; read by the same group when the first one is empty.
+    /// Named after the stream, so that in a Cluster both have one slot.
+    #[must_use]
+    pub fn bulk(&self) -> &str {
+        &self.bulk
     }
 
     /// String: the last sequence number written, in decimal.
@@ -221,7 +270,44 @@ impl Keys {
         &self.group
     }
 
-    /// Hash, `EX 90000`: events applied in one minute, by kind; `minute` counts from the epoch.
+    /// Stream: the dead letters of workers, or of ingest.
+    #[must_use]
+    pub fn letters_of(&self, author: Author) -> String {
+        match author {
+            Author::Worker => self.dead_letters(),
+            Author::Ingest => self.raw_letters(),
+        }
+    }
+
+    /// Names what stands beside those letters: a script that adds or removes one touches it too.
+    #[must_use]
+    pub fn beside_letters(&self, author: Author) -> [String; 3] {
+        match author {
+            Author::Worker => [self.dead_letters_index(), self.dead_letters_shares(), self.dead_letters_held()],
+            Author::Ingest => [self.raw_letters_index(), self.raw_letters_shares(), self.raw_letters_held()],
+        }
+    }
+
+    /// Names what all message batches leave: how many messages, and how many batches were persisted.
+    #[must_use]
+    pub fn message_totals(&self) -> [String; 2] {
+        [self.total_messages(), self.total_batches()]
+    }
+
+    /// Names what the last message batch leaves: its ID, its size, its time, its tracking IDs.
+    #[must_use]
+    pub fn last_batch(&self) -> [String; 4] {
+        [self.last_batch_id(), self.last_batch_size(), self.last_batch_time(), self.last_persisted_ids()]
+    }
+
+    /// Names the latency of message batches: its mean, its 95th and its 99th percentile.
+    #[must_use]
+    pub fn message_latency(&self) -> [String; 3] {
+        [self.avg_latency_ms(), self.p95_latency_ms(), self.p99_latency_ms()]
+    }
+
+    /// Hash, kept for `redis.activityRetention`: events applied in one minute, by kind, and [`INCOMING`](crate::live::INCOMING);
+    /// `minute` counts from the epoch.
     #[must_use]
     pub fn activity(&self, minute: u64) -> String {
         format!("{}firehose:activity:{minute}", self.prefix)
@@ -231,6 +317,12 @@ impl Keys {
     #[must_use]
     pub fn consumer_alive(&self, consumer: &str) -> String {
         format!("{}firehose:consumer:{consumer}:alive", self.prefix)
+    }
+
+    /// String, `PX` [`PULSE_TTL`](crate::live::PULSE_TTL): a worker lives under a consumer's name at this moment.
+    #[must_use]
+    pub fn consumer_pulse(&self, consumer: &str) -> String {
+        format!("{}firehose:consumer:{consumer}:pulse", self.prefix)
     }
 
     /// Integer, `EX 86400`: entries that a consumer has applied and acknowledged.
@@ -249,6 +341,23 @@ impl Keys {
     #[must_use]
     pub fn messages_taken_alive(&self, worker: &str) -> String {
         format!("{}:alive", self.messages_taken(worker))
+    }
+
+    /// Lists the keys that can grow, each with its name in metrics. The others have one value, or a bound and an expiry.
+    #[must_use]
+    pub fn growing(&self) -> [(&'static str, String); 10] {
+        [
+            ("firehose:events", self.stream.clone()),
+            ("firehose:events:bulk", self.bulk().to_owned()),
+            ("firehose:dead-letters", self.dead_letters()),
+            ("firehose:dead-letters:raw", self.raw_letters()),
+            ("firehose:counts:published", self.counts_published()),
+            ("firehose:suspects", self.suspects()),
+            ("firehose:ingest:state", self.ingest_state()),
+            ("pending_messages", self.pending_messages()),
+            ("pending_messages:workers", self.messages_workers()),
+            ("pending_messages:rate", self.messages_rate()),
+        ]
     }
 
     /// Names the first key that would fall outside the prefix's hash slot in a Redis Cluster, if any.
@@ -276,6 +385,7 @@ mod tests {
         let mut pinned: Vec<_> = keys.all().into_iter().map(|(name, key)| format!("{name} {key}")).collect();
         pinned.push(format!("activity {}", keys.activity(29_000_000)));
         pinned.push(format!("consumer_alive {}", keys.consumer_alive("w-0")));
+        pinned.push(format!("consumer_pulse {}", keys.consumer_pulse("w-0")));
         pinned.push(format!("consumer_applied {}", keys.consumer_applied("w-0")));
         pinned.push(format!("messages_taken {}", keys.messages_taken("w-0")));
         pinned.push(format!("messages_taken_alive {}", keys.messages_taken_alive("w-0")));
@@ -291,6 +401,7 @@ mod tests {
             crate::stream::field::DELIVERIES,
             crate::stream::field::ERROR,
             crate::stream::field::CONSUMER,
+            crate::stream::field::REPO,
         ] {
             pinned.push(format!("field {name}"));
         }
@@ -301,9 +412,10 @@ mod tests {
     fn a_prefix_goes_before_every_name_but_an_explicit_one() {
         let names = Names { stream: Some("my-stream".into()), ..Names::default() };
         let keys = Keys::new(KeyPrefix::new("{b}:").unwrap(), names);
-        assert_eq!(keys.stream(), "my-stream");
+        assert_eq!((keys.stream(), keys.bulk()), ("my-stream", "my-stream:bulk"));
         for (accessor, key) in keys.all() {
-            assert!(key.starts_with("{b}:") || accessor == "stream" || accessor == "group", "{accessor} {key}");
+            let is_explicit = ["stream", "bulk", "group"].contains(&accessor);
+            assert!(key.starts_with("{b}:") || is_explicit, "{accessor} {key}");
         }
         assert_eq!(keys.outside_hash_slot(), Some("my-stream"));
         assert_eq!(Keys::new(KeyPrefix::new("{b}:").unwrap(), Names::default()).outside_hash_slot(), None);
@@ -319,6 +431,13 @@ mod tests {
             format!("atproto:cache:post_viewer_states:did:plc:a:{post}")
         );
         assert_eq!(cache::thread_contexts(post), format!("atproto:cache:thread_contexts:{post}"));
+    }
+
+    #[test]
+    fn metrics_call_keys_as_they_are_called_without_settings() {
+        for (name, key) in Keys::default().growing() {
+            assert_eq!(name, key);
+        }
     }
 
     #[test]

@@ -1,14 +1,31 @@
 //! The contract: keys, groups, stream entries, event model and pipeline settings.
 
+pub mod backfill;
 pub mod backoff;
+pub mod causes;
 pub mod data;
 pub mod dead_letter;
 pub mod dialect;
 pub mod entry;
+pub mod filter;
+pub mod filter_files;
+pub mod json;
 pub mod keys;
+pub mod lag;
+pub mod listen;
 pub mod live;
 pub mod messages;
+pub mod outline;
+pub mod permissions;
+pub mod poolers;
 pub mod redis;
+pub mod script;
+pub mod servers;
 pub mod settings;
+pub mod starts;
 pub mod stream;
 pub mod time;
+pub mod trouble;
+pub mod units;
+pub mod verified;
+pub mod wildcard;

@@ -23,11 +23,11 @@ pub struct Message<'m> {
     pub tracking_id: &'m str,
     /// Who wrote it, above 0.
     pub user_id: i32,
-    /// Where, above 0.
+    /// The channel, above 0.
     pub channel_id: i32,
     /// What, 1 to [`MAX_CONTENT`] characters.
     pub content: &'m str,
-    /// When the API took it, RFC 3339.
+    /// When the API accepted it, RFC 3339.
     pub created_at: &'m str,
 }
 

@@ -38,6 +38,10 @@ pub mod field {
     pub const SEQ: &str = "seq";
     /// W3C trace context of a sampled entry. Ours: stands after `seq`.
     pub const TRACEPARENT: &str = "traceparent";
+    /// The first eight bytes of the digest of the tree that a commit leaves, as 16 hexadecimal digits. Ours: stands after `seq`.
+    pub const ROOT: &str = "root";
+    /// Why the repo is desynchronized since this commit or one before it: a word. Ours: stands after `seq`.
+    pub const SYNC: &str = "sync";
     /// The ID that a replayed dead letter, or an entry put back at the tail, had at first. Ours: stands after `seq`.
     pub const ORIG_ID: &str = "origId";
     /// How often an entry was put back at the tail. Ours: stands after `origId`.
@@ -48,6 +52,8 @@ pub mod field {
     pub const ERROR: &str = "error";
     /// Which consumer gave it up. Ours.
     pub const CONSUMER: &str = "consumer";
+    /// Whose letter a dead letter is, where that is known. Ours: stands last.
+    pub const REPO: &str = "repo";
 }
 
 // === impl StreamId ===

@@ -5,11 +5,23 @@ use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 /// Reads an RFC 3339 time of any offset; one without a zone is UTC, as some hosts send it. `None` where it is no time.
 #[must_use]
 pub fn parse(text: &str) -> Option<Timestamp> {
+    read(text).or_else(|| read(&with_short_fraction(text)?))
+}
+
+fn read(text: &str) -> Option<Timestamp> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(time);
     }
     let civil: DateTime = text.parse().ok()?;
     civil.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
+
+/// Cuts a fraction after nine digits: the protocol allows any number, a [`Timestamp`] holds no more.
+fn with_short_fraction(text: &str) -> Option<String> {
+    let (whole, rest) = text.split_once('.')?;
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let (fraction, zone) = rest.split_at_checked(digits)?;
+    fraction.get(..9).filter(|_| digits > 9).map(|fraction| format!("{whole}.{fraction}{zone}"))
 }
 
 /// Writes a time as atproto does: UTC, milliseconds, `Z`.
@@ -35,7 +47,9 @@ mod tests {
         assert_eq!(at("2026-02-24T14:05:20.521546").as_deref(), Some("2026-02-24T14:05:20.521Z"));
         assert_eq!(at("2026-02-24T14:05:20+02:30").as_deref(), Some("2026-02-24T11:35:20.000Z"));
         assert_eq!(at("2026-02-24T14:05:20Z").as_deref(), Some("2026-02-24T14:05:20.000Z"));
-        for bad in ["", "yesterday", "2026-13-01T00:00:00Z"] {
+        assert_eq!(parse("2026-02-24T14:05:20.1234567899999Z"), parse("2026-02-24T14:05:20.123456789Z"));
+        assert_eq!(at("2026-02-24T14:05:20.12345678901+02:30").as_deref(), Some("2026-02-24T11:35:20.123Z"));
+        for bad in ["", "yesterday", "2026-13-01T00:00:00Z", "2026-02-24T14:05:20.1234567890 Z", ".1234567890"] {
             assert_eq!(at(bad), None, "{bad:?}");
         }
     }

@@ -9,7 +9,7 @@ use penstock_telemetry::tasks::TaskError;
 #[derive(Debug, thiserror::Error)]
 pub enum DashboardError {
     /// An address could not be bound.
-    #[error("could not bind the dashboard address {address}")]
+    #[error("could not bind {address}, an address of the dashboard (DASHBOARD_ADDRESS, dashboard.extraAddresses)")]
     Bind {
         /// The address as it was given.
         address: SocketAddr,

@@ -1,15 +1,21 @@
 //! What the dashboard counts and logs: one call, one log line and its metrics.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use penstock_core::causes::chain;
+use penstock_core::servers::is_unanswered;
 use penstock_telemetry::metrics::{Counter, Gauge, Metric, Metrics};
 use tracing::{debug, info, warn};
 
+use crate::connections::Full;
+
 /// The routes that are counted each by itself; all others are counted as `other`.
-pub(crate) const ROUTES: [&str; 13] = [
+pub(crate) const ROUTES: [&str; 15] = [
     "/",
     "/api/metrics",
     "/api/metrics/activity-history",
+    "/api/activity",
+    "/api/tables",
     "/api/events/stream",
     "/api/events/recent",
     "/api/ingest",
@@ -31,6 +37,11 @@ pub(crate) struct Events {
     sockets: Gauge,
     fanned_out: Counter,
     slow_clients_cut: Counter,
+    rows_age: Gauge,
+    refused_full: Counter,
+    refused_peer: Counter,
+    wrong_tokens: Counter,
+    guesses_refused: Counter,
 }
 
 // === impl Events ===
@@ -38,13 +49,21 @@ pub(crate) struct Events {
 impl Events {
     /// Takes all handles.
     pub(crate) fn new(metrics: &Metrics) -> Self {
+        let rows_age = metrics.gauge(Metric::RowsAgeSeconds, None);
+        // Not known yet is not young.
+        rows_age.set(f64::NAN);
         Self {
+            rows_age,
             requests: ROUTES.map(|route| metrics.counter(Metric::HttpRequests, route)),
             other: metrics.counter(Metric::HttpRequests, "other"),
             sse_clients: metrics.gauge(Metric::SseClients, None),
             sockets: metrics.gauge(Metric::WebSocketClients, None),
             fanned_out: metrics.counter(Metric::EventsFannedOut, None),
             slow_clients_cut: metrics.counter(Metric::SlowClientsCut, None),
+            refused_full: metrics.counter(Metric::ConnectionsRefused, "full"),
+            refused_peer: metrics.counter(Metric::ConnectionsRefused, "peer"),
+            wrong_tokens: metrics.counter(Metric::WrongTokens, "wrong"),
+            guesses_refused: metrics.counter(Metric::WrongTokens, "refused"),
         }
     }
 
@@ -57,6 +76,11 @@ impl Events {
     pub(crate) fn request(&self, route: Option<&str>) {
         let known = route.and_then(|route| ROUTES.iter().position(|known| *known == route));
         known.map_or(&self.other, |index| &self.requests[index]).inc();
+    }
+
+    /// PostgreSQL is so far behind the relay, in seconds; none: it was never known.
+    pub(crate) fn rows_age(&self, age: Option<f64>) {
+        self.rows_age.set(age.unwrap_or(f64::NAN));
     }
 
     /// A live client came.
@@ -86,7 +110,21 @@ impl Events {
 
     /// PostgreSQL did not do what a client asked for.
     pub(crate) fn postgres_refused(&self, what: &'static str, error: &sqlx::Error) {
-        warn!(what, error = %Chain(error), "postgres did not do it");
+        match crate::database::is_unanswered(error) {
+            // That it is away is told once, by whoever asks every few seconds.
+            true => debug!(what, error = chain(error), "postgres query failed"),
+            false => warn!(what, error = chain(error), "postgres query failed"),
+        }
+    }
+
+    /// The sizes of the tables could not be read; why PostgreSQL does not answer is told elsewhere.
+    pub(crate) fn tables_not_read(&self, error: &str) {
+        debug!(error, "could not read the sizes of the tables");
+    }
+
+    /// The sizes of the tables could not be kept for the growth per day.
+    pub(crate) fn table_sizes_not_kept(&self, error: &fred::error::Error) {
+        debug!(error = chain(error), "could not keep the sizes of the tables");
     }
 
     /// Events were handed to every live client.
@@ -102,7 +140,7 @@ impl Events {
     /// A client was cut: it took no byte for too long.
     pub(crate) fn slow_client_cut(&self, why: &'static str) {
         self.slow_clients_cut.inc();
-        debug!(why, "slow client cut");
+        debug!(why, "slow client disconnected");
     }
 
     /// Redis answers, at first or again.
@@ -110,14 +148,25 @@ impl Events {
         info!(what, "redis connected");
     }
 
-    /// Redis does not answer any more.
-    pub(crate) fn redis_lost(&self, what: &'static str, error: &dyn std::error::Error) {
-        warn!(what, error = %Chain(error), "redis away");
+    /// Redis cannot be used; that it does not answer is told once, for all that it is asked.
+    pub(crate) fn redis_lost(&self, what: &'static str, error: &(dyn std::error::Error + 'static)) {
+        match is_unanswered(error) {
+            true => debug!(what, error = chain(error), "redis unavailable"),
+            false => warn!(what, error = chain(error), "redis unavailable"),
+        }
+    }
+
+    /// Redis is used again.
+    pub(crate) fn redis_found_again(&self, what: &'static str) {
+        debug!(what, "redis used again");
     }
 
     /// Redis did not do what a client asked for.
-    pub(crate) fn redis_refused(&self, what: &'static str, error: &dyn std::error::Error) {
-        warn!(what, error = %Chain(error), "redis did not do it");
+    pub(crate) fn redis_refused(&self, what: &'static str, error: &(dyn std::error::Error + 'static)) {
+        match is_unanswered(error) {
+            true => debug!(what, error = chain(error), "redis command failed"),
+            false => warn!(what, error = chain(error), "redis command failed"),
+        }
     }
 
     /// Somebody put dead letters back into the stream.
@@ -132,7 +181,7 @@ impl Events {
 
     /// Somebody asked ingest for a new connection.
     pub(crate) fn reconnect_asked(&self) {
-        info!("ingest asked for a new connection");
+        info!("requested a new relay connection");
     }
 
     /// The subscription received more than was taken from it.
@@ -147,26 +196,40 @@ impl Events {
 
     /// PostgreSQL does not answer.
     pub(crate) fn postgres_lost(&self, error: &str) {
-        warn!(error, "postgres away");
+        warn!(error, "postgres unavailable");
     }
 
     /// No connection could be accepted, most often for want of file descriptors.
     pub(crate) fn accept_failed(&self, error: &std::io::Error) {
-        warn!(%error, "connection not accepted");
+        warn!(error = chain(error), "could not accept a connection");
     }
-}
 
-/// Writes an error and all its sources.
-pub(crate) struct Chain<'e>(pub(crate) &'e dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut error = self.0;
-        while let Some(source) = error.source() {
-            write!(f, ": {source}")?;
-            error = source;
+    /// There was no place for a connection.
+    pub(crate) fn connection_refused(&self, full: Full) {
+        match full {
+            Full::Process { first } => {
+                self.refused_full.inc();
+                if first {
+                    warn!("no further connections are accepted, because there are too many");
+                }
+            }
+            Full::Peer => {
+                self.refused_peer.inc();
+                debug!("connection refused: its address has too many");
+            }
         }
-        Ok(())
+    }
+
+    /// A client showed a token or session that is nobody's, for the first time.
+    pub(crate) fn wrong_token(&self, client: IpAddr, exhausted: bool) {
+        self.wrong_tokens.inc();
+        if exhausted {
+            warn!(address = %client, "a client guesses tokens, and is refused for a while");
+        }
+    }
+
+    /// What a client showed was not looked at, as it guessed too often.
+    pub(crate) fn guess_refused(&self) {
+        self.guesses_refused.inc();
     }
 }

@@ -4,28 +4,38 @@
 //! writes each frame once. Without Redis it goes on serving: routes that have nothing to say answer 503, and `/health`,
 //! `/ready` and the page say what is wrong.
 
+mod activity;
+mod connections;
 mod database;
 mod dead_letters;
 mod error;
 mod events;
 mod live;
 mod messages;
+mod peer;
 mod reading;
 mod requests;
 mod routes;
+mod rows;
 mod serve;
 mod snapshot;
 mod source;
+mod stored;
 mod system;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod turn;
+mod verification;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fred::clients::Client;
 use penstock_core::settings::Settings;
+use penstock_postgres::Address;
 use penstock_telemetry::admin::Health;
 use penstock_telemetry::metrics::Metrics;
 use penstock_telemetry::tasks::Tasks;
@@ -33,17 +43,19 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 pub use error::DashboardError;
 
+use connections::Connections;
 use database::Database;
+use dead_letters::{Head, IndexCache};
 use events::Events;
 use live::Hub;
 use messages::Messages;
 use requests::Requests;
 use serve::{Ending, Limits};
 use snapshot::{Snapshot, View};
+use stored::Stored;
 
 /// How long taking leave of Redis may take.
 const TAKING_LEAVE: Duration = Duration::from_secs(2);
@@ -66,15 +78,25 @@ struct App {
     hub: Hub,
     /// Absent where the message buffer is not enabled.
     messages: Option<Messages>,
+    /// Absent where no PostgreSQL is set.
+    stored: Option<Stored>,
+    letters: IndexCache,
     /// Asks for a look at Redis before its time.
     look_now: Notify,
     requests: Requests,
     activity: routes::ActivityCache,
+    /// The totals of the latest looks.
+    recent: std::sync::Mutex<activity::Recent>,
+    /// The sizes of the tables; none before they are known.
+    tables: watch::Sender<Option<Bytes>>,
+    /// What the user of Redis lacks.
+    lacking: watch::Sender<Option<String>>,
     roster: routes::Roster,
     origins: routes::Origins,
     tokens: routes::Tokens,
-    /// Where no address can be reached from elsewhere.
-    loopback: Option<routes::Loopback>,
+    guesses: routes::Guesses,
+    heavy: routes::Heavy,
+    lookups: routes::Lookups,
     rates: routes::Rates,
     live_clients: usize,
     events: Events,
@@ -132,8 +154,7 @@ impl Server {
         let Self { settings, listeners, limits } = self;
         // A token of our own, so that a task that fails ends the others without ending the caller's services.
         let cancel = cancel.child_token();
-        let loopback = routes::Loopback::of(listeners.iter().map(|(address, _)| *address));
-        let app = Arc::new(App::new(Arc::clone(&settings), &metrics, limits, loopback, cancel.clone()));
+        let app = Arc::new(App::new(Arc::clone(&settings), &metrics, limits, cancel.clone()));
         let mut tasks = Tasks::default();
 
         let patience =
@@ -143,20 +164,24 @@ impl Server {
         tasks.spawn("events", source::pass_events(Arc::clone(&app)));
         tasks.spawn("message statistics", messages::watch_stats(Arc::clone(&app)));
         tasks.spawn("message batches", messages::pass_batches(Arc::clone(&app)));
+        tasks.spawn("permissions", source::watch_permissions(Arc::clone(&app), health.check("permissions")));
         tasks.spawn("keepalive", source::keep_alive(Arc::clone(&app)));
-        if let Some(url) = settings.postgres.url.clone() {
-            tasks.spawn("database", database::watch_database(Arc::clone(&app), url));
+        if let Some(address) = Address::of(&settings.postgres) {
+            let note = health.note("postgres");
+            tasks.spawn("database", database::watch_database(Arc::clone(&app), address.clone(), note));
+            tasks.spawn("tables", tables::watch_tables(Arc::clone(&app), address));
         }
 
         let router = routes::router(&app);
         let ending = Ending { soft: cancel.clone(), hard: CancellationToken::new() };
-        let connections = TaskTracker::new();
+        let connections = Connections::new(&settings.dashboard);
         for (address, listener) in listeners {
             app.events.listening(address);
             let accept = serve::accept(
                 listener,
                 router.clone(),
                 limits,
+                settings.dashboard.keep_alive,
                 app.events.clone(),
                 connections.clone(),
                 ending.clone(),
@@ -174,20 +199,19 @@ impl Server {
         };
         ending.soft.cancel();
         app.hub.end();
-        connections.close();
+        connections.tracker.close();
         let gone = async {
-            connections.wait().await;
+            connections.tracker.wait().await;
             if let Some(messages) = &app.messages {
                 messages.sockets.gone().await;
             }
         };
         if timeout(limits.drain, gone).await.is_err() {
             ending.hard.cancel();
-            connections.wait().await;
+            connections.tracker.wait().await;
         }
         heartbeat.retire();
-        let _ = timeout(TAKING_LEAVE, tasks.all_to_end()).await;
-        tasks.shutdown().await;
+        tasks.end(TAKING_LEAVE).await;
         ended
     }
 }
@@ -195,13 +219,7 @@ impl Server {
 // === impl App ===
 
 impl App {
-    fn new(
-        settings: Arc<Settings>,
-        metrics: &Metrics,
-        limits: Limits,
-        loopback: Option<routes::Loopback>,
-        ending: CancellationToken,
-    ) -> Self {
+    fn new(settings: Arc<Settings>, metrics: &Metrics, limits: Limits, ending: CancellationToken) -> Self {
         let events = Events::new(metrics);
         let database = if settings.postgres.url.is_some() { Database::Unknown } else { Database::NotUsed };
         Self {
@@ -209,16 +227,23 @@ impl App {
             database: watch::Sender::new(database),
             hub: Hub::new(format!("{:08x}", rand::random::<u32>()), settings.dashboard.client_buffer, events.clone()),
             messages: Messages::new(&settings, limits.ping, events.clone()),
+            stored: Stored::new(&settings.postgres),
+            letters: IndexCache::default(),
             look_now: Notify::new(),
             requests: Requests::new(Instant::now()),
             activity: routes::ActivityCache::default(),
+            recent: std::sync::Mutex::default(),
+            tables: watch::Sender::new(None),
+            lacking: watch::Sender::new(None),
             roster: routes::Roster::default(),
             origins: routes::Origins::new(&settings.dashboard.allowed_origins),
             tokens: routes::Tokens::new(
                 settings.dashboard.read_token.as_ref(),
                 settings.dashboard.admin_token.as_ref(),
             ),
-            loopback,
+            guesses: routes::Guesses::new(limits.guess),
+            heavy: routes::Heavy::default(),
+            lookups: routes::Lookups::new(&settings, metrics),
             rates: routes::Rates::new(settings.dashboard.post_rate),
             live_clients: limits.live_clients,
             events,
@@ -235,6 +260,18 @@ impl App {
         }
     }
 
+    /// Notes in PostgreSQL that these letters were replayed or deleted, and has the next look at letters be a new one.
+    ///
+    /// Where PostgreSQL is away they are listed again, as those that only it has.
+    async fn settle_letters(&self, letters: &[Head]) {
+        if let Some(stored) = self.stored.as_ref().filter(|_| !letters.is_empty())
+            && let Err(error) = stored.settle(letters).await
+        {
+            self.events.postgres_refused("to note what became of dead letters", &error);
+        }
+        self.letters.forget().await;
+    }
+
     /// Says whether one more live client may come, of whatever kind.
     fn has_room(&self) -> bool {
         let sockets = self.messages.as_ref().map_or(0, |messages| messages.sockets.clients());
@@ -243,13 +280,15 @@ impl App {
 
     /// Shows what was read.
     fn find(&self, view: View) {
-        if !matches!(self.view.send_replace(view), View::Clear { .. }) {
-            self.events.redis_found("metrics");
+        match self.view.send_replace(view) {
+            View::Clear { .. } => {}
+            View::Starting => self.events.redis_found("metrics"),
+            View::Away => self.events.redis_found_again("metrics"),
         }
     }
 
     /// Shows nothing rather than what was true some time ago.
-    fn lose(&self, error: &dyn std::error::Error) {
+    fn lose(&self, error: &(dyn std::error::Error + 'static)) {
         if !matches!(self.view.send_replace(View::Away), View::Away) {
             self.events.redis_lost("metrics", error);
         }

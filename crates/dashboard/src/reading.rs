@@ -10,6 +10,9 @@ use fred::types::config::Options;
 use penstock_core::data::EventKind;
 use penstock_core::keys::Keys;
 use penstock_core::live::{RECORD_COUNTS, Status, cluster, state};
+use penstock_core::verified::Verified;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 /// What one look at Redis found; what is absent counts as none.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,10 +33,26 @@ pub(crate) struct Reading {
     /// Entries delivered to the group and not acknowledged; 0 while there is no group.
     pub(crate) pending: u64,
     pub(crate) stream_length: u64,
+    /// Entries of repos that send more than their rate.
+    pub(crate) bulk_length: u64,
     pub(crate) dead_letters: u64,
     /// Messages accepted and not yet taken.
     pub(crate) messages: u64,
+    /// Absent where Redis does not tell.
+    pub(crate) memory: Option<RedisMemory>,
     pub(crate) ingest: IngestState,
+    /// What the users of this dashboard, or of ingest, lack in Redis.
+    pub(crate) lacking: Option<String>,
+}
+
+/// The memory of a Redis server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RedisMemory {
+    /// In use, in bytes.
+    pub(crate) used_bytes: u64,
+    /// `maxmemory`, in bytes. Null: no limit is set.
+    pub(crate) max_bytes: Option<u64>,
 }
 
 /// What ingest says of itself beside the cursor.
@@ -45,6 +64,10 @@ pub(crate) struct IngestState {
     pub(crate) gaps: u64,
     pub(crate) resets: u64,
     pub(crate) data_loss: u64,
+    /// What its user lacks in Redis.
+    pub(crate) lacking: Option<String>,
+    /// What it found of the commits.
+    pub(crate) verified: Option<Verified>,
 }
 
 /// Asks Redis for everything in one pipeline.
@@ -56,14 +79,24 @@ pub(crate) async fn read(client: &Client, keys: &Keys, timeout: Duration) -> Res
     let ask = pipeline.with_options(&options(timeout));
     let kinds = [EventKind::Commit, EventKind::Identity, EventKind::Account].map(cluster::kind);
     let counted = [cluster::TOTAL, cluster::ERRORS, kinds[0], kinds[1], kinds[2]];
-    let told = [state::EVENT_TIME, state::PAUSED, state::GAPS, state::RESETS, state::DATA_LOSS];
+    let told = [
+        state::EVENT_TIME,
+        state::PAUSED,
+        state::GAPS,
+        state::RESETS,
+        state::DATA_LOSS,
+        state::LACKING,
+        state::VERIFIED,
+    ];
     let () = ask.get(keys.status()).await?;
     let () = ask.get(keys.cursor()).await?;
     let () = ask.hmget(keys.cluster_metrics(), counted.to_vec()).await?;
     let () = ask.hmget(keys.record_counts(), RECORD_COUNTS.to_vec()).await?;
     let () = ask.xpending(keys.stream(), keys.group(), ()).await?;
     let () = ask.xlen(keys.stream()).await?;
+    let () = ask.xlen(keys.bulk()).await?;
     let () = ask.xlen(keys.dead_letters()).await?;
+    let () = ask.xlen(keys.raw_letters()).await?;
     let () = ask.llen(keys.pending_messages()).await?;
     let () = ask.hmget(keys.ingest_state(), told.to_vec()).await?;
 
@@ -80,7 +113,8 @@ pub(crate) async fn read(client: &Client, keys: &Keys, timeout: Duration) -> Res
         Ok(_) | Err(_) => 0,
     };
     let mut length = || next().map(|length| length.as_u64().unwrap_or(0));
-    let (stream_length, dead_letters, messages) = (length()?, length()?, length()?);
+    let (stream_length, bulk_length) = (length()?, length()?);
+    let (dead_letters, messages) = (length()? + length()?, length()?);
     let ingest = IngestState::from(texts(next()?));
     Ok(Reading {
         status,
@@ -93,9 +127,12 @@ pub(crate) async fn read(client: &Client, keys: &Keys, timeout: Duration) -> Res
         rows,
         pending,
         stream_length,
+        bulk_length,
         dead_letters,
         messages,
+        memory: None,
         ingest,
+        lacking: None,
     })
 }
 
@@ -115,14 +152,16 @@ impl Reading {
 
 // === impl IngestState ===
 
-impl From<[Option<String>; 5]> for IngestState {
-    fn from([event_time, paused, gaps, resets, data_loss]: [Option<String>; 5]) -> Self {
+impl From<[Option<String>; 7]> for IngestState {
+    fn from([event_time, paused, gaps, resets, data_loss, lacking, verified]: [Option<String>; 7]) -> Self {
         Self {
             event_time,
             paused: paused.as_deref() == Some("1"),
             gaps: number(gaps),
             resets: number(resets),
             data_loss: number(data_loss),
+            lacking,
+            verified: verified.and_then(|text| Verified::read(&text)),
         }
     }
 }

@@ -10,8 +10,10 @@ use penstock_core::time;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::reading::Reading;
+use crate::reading::{Reading, RedisMemory};
+use crate::rows::{FlowFigures, Rows};
 use crate::system::SystemHealth;
+use crate::verification::Verification;
 
 /// What is known of the pipeline right now.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub(crate) enum View {
 pub(crate) struct Snapshot {
     /// What was read.
     pub(crate) reading: Reading,
+    /// How far PostgreSQL is, and who writes.
+    pub(crate) rows: Rows,
     /// Memory in use, in percent.
     pub(crate) memory: u8,
     /// The body of `/api/metrics`.
@@ -47,7 +51,7 @@ pub(crate) struct Snapshot {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Metrics<'r> {
     events_processed: u64,
-    /// The sum of `stats`: readers print it as one number.
+    /// The sum of `stats`, for clients that show one number.
     db_records: u64,
     api_requests_per_minute: u64,
     stats: Stats,
@@ -55,10 +59,18 @@ pub(crate) struct Metrics<'r> {
     system_health: &'r SystemHealth,
     firehose_status: FirehoseStatus<'r>,
     error_rate: f64,
+    /// How far PostgreSQL is behind the relay, in seconds: the age of the oldest event that is not in it, or of the newest event
+    /// where nothing waits. Null: unknown.
+    rows_age_seconds: Option<f64>,
+    flow: &'r FlowFigures,
+    /// Memory of the Redis server that holds the stream. Null: it does not tell.
+    redis: Option<RedisMemory>,
+    /// What the Redis user of the dashboard, or of ingest, may not do although it should, as a sentence. Null: nothing.
+    redis_lacking: Option<&'r str>,
     last_update: String,
 }
 
-/// How many rows there are.
+/// Row counts.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Stats {
@@ -85,14 +97,14 @@ struct EventCounts {
 struct FirehoseStatus<'r> {
     connected: bool,
     is_connected: bool,
-    /// Empty while nobody ingests: only ingest knows which relay it reads.
+    /// Empty while no ingest is running: only ingest knows which relay it reads.
     url: &'r str,
     current_cursor: Option<&'r str>,
     /// Entries that workers have read and not acknowledged.
     queue_depth: u64,
     /// The same.
     active_processing: u64,
-    /// How long ingest waits at first before it connects again, in ms.
+    /// Initial reconnect delay of ingest, in ms.
     reconnect_delay: u64,
     stream_length: u64,
     dead_letter_length: u64,
@@ -103,12 +115,18 @@ struct FirehoseStatus<'r> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Ingest<'r> {
     event_time: Option<&'r str>,
-    /// How old the newest event in the stream is, in seconds; null while unknown.
+    /// Age of the newest event in the stream, in seconds; null if unknown.
     lag_seconds: Option<f64>,
     paused: bool,
     gaps: u64,
     resets: u64,
     data_loss: u64,
+    /// Entries in the second stream, from repos above their rate; workers read them when the first is empty.
+    bulk_length: u64,
+    /// The cap of the stream, in entries: `redis.maxStreamLen`.
+    stream_cap: u64,
+    /// What ingest found of the commits that it verified; null if no ingest reports.
+    verification: Option<Verification<'r>>,
 }
 
 // === impl Snapshot ===
@@ -120,15 +138,17 @@ impl Snapshot {
     /// A value cannot be written as JSON; none of these types has one.
     pub(crate) fn new(
         reading: Reading,
+        rows: Rows,
         system: &SystemHealth,
         requests: u64,
         reconnect_delay: Duration,
+        stream_cap: u64,
         now: Timestamp,
     ) -> Result<Self, serde_json::Error> {
-        let metrics = metrics(&reading, system, requests, reconnect_delay, now);
+        let metrics = metrics(&reading, &rows, system, requests, reconnect_delay, now);
         let metrics = Bytes::from(serde_json::to_vec(&metrics)?);
-        let ingest = Bytes::from(serde_json::to_vec(&ingest(&reading, now))?);
-        Ok(Self { reading, memory: system.memory, metrics, ingest })
+        let ingest = Bytes::from(serde_json::to_vec(&ingest(&reading, stream_cap, now))?);
+        Ok(Self { reading, rows, memory: system.memory, metrics, ingest })
     }
 }
 
@@ -149,6 +169,7 @@ impl Stats {
 
 fn metrics<'r>(
     reading: &'r Reading,
+    rows: &'r Rows,
     system: &'r SystemHealth,
     requests: u64,
     reconnect_delay: Duration,
@@ -176,11 +197,15 @@ fn metrics<'r>(
             dead_letter_length: reading.dead_letters,
         },
         error_rate: error_rate(reading.errors, reading.total),
+        rows_age_seconds: rows.age,
+        flow: &rows.shown,
+        redis: reading.memory,
+        redis_lacking: reading.lacking.as_deref(),
         last_update: time::format(now),
     }
 }
 
-fn ingest(reading: &Reading, now: Timestamp) -> Ingest<'_> {
+fn ingest(reading: &Reading, stream_cap: u64, now: Timestamp) -> Ingest<'_> {
     let state = &reading.ingest;
     let event_time = state.event_time.as_deref();
     let age = event_time.and_then(time::parse).map(|event| now.duration_since(event).as_secs_f64());
@@ -192,6 +217,10 @@ fn ingest(reading: &Reading, now: Timestamp) -> Ingest<'_> {
         gaps: state.gaps,
         resets: state.resets,
         data_loss: state.data_loss,
+        bulk_length: reading.bulk_length,
+        stream_cap,
+        // Without a status there is no ingest, and the rest is what the last one left.
+        verification: reading.status.as_ref().and(state.verified.as_ref()).map(Verification::of),
     }
 }
 
@@ -210,16 +239,16 @@ mod tests {
     use super::*;
     use crate::reading::IngestState;
 
-    fn shapes(reading: Reading) -> (Value, Value) {
+    fn shapes(reading: Reading, rows: Rows) -> (Value, Value) {
         let system = SystemHealth { cpu: 1, memory: 2, disk: 3, network: "↓ 0 B/s ↑ 0 B/s".into() };
         let now = time::parse("2026-07-04T14:38:08.5Z").unwrap();
-        let snapshot = Snapshot::new(reading, &system, 7, Duration::from_millis(1500), now).unwrap();
+        let snapshot = Snapshot::new(reading, rows, &system, 7, Duration::from_millis(1500), 500_000, now).unwrap();
         (serde_json::from_slice(&snapshot.metrics).unwrap(), serde_json::from_slice(&snapshot.ingest).unwrap())
     }
 
     #[test]
     fn the_shape_of_an_empty_pipeline_is_whole() {
-        let (metrics, ingest) = shapes(Reading::default());
+        let (metrics, ingest) = shapes(Reading::default(), Rows::default());
         let expected = json!({
             "eventsProcessed": 0, "dbRecords": 0, "apiRequestsPerMinute": 7,
             "stats": {"totalUsers": 0, "totalPosts": 0, "totalLikes": 0, "totalReposts": 0, "totalFollows": 0, "totalBlocks": 0},
@@ -229,17 +258,26 @@ mod tests {
                 "connected": false, "isConnected": false, "url": "", "currentCursor": null,
                 "queueDepth": 0, "activeProcessing": 0, "reconnectDelay": 1500, "streamLength": 0, "deadLetterLength": 0,
             },
-            "errorRate": 0.0, "lastUpdate": "2026-07-04T14:38:08.500Z",
+            "errorRate": 0.0, "rowsAgeSeconds": null,
+            "flow": {
+                "waiting": null, "waitingExact": false, "quietSeconds": null, "stalledSeconds": 0.0, "entriesAdded": null, "incomingPerSecond": null, "writtenPerSecond": null,
+                "drainSeconds": null, "streamFullSeconds": null, "streamCap": 0, "workersAlive": null, "database": "unknown",
+            },
+            "redis": null, "redisLacking": null,
+            "lastUpdate": "2026-07-04T14:38:08.500Z",
         });
         assert_eq!(metrics, expected);
-        let expected =
-            json!({"eventTime": null, "lagSeconds": null, "paused": false, "gaps": 0, "resets": 0, "dataLoss": 0});
+        let expected = json!({
+            "eventTime": null, "lagSeconds": null, "paused": false, "gaps": 0, "resets": 0, "dataLoss": 0,
+            "bulkLength": 0, "streamCap": 500_000, "verification": null,
+        });
         assert_eq!(ingest, expected);
     }
 
     #[test]
     fn numbers_stand_where_readers_look_for_them() {
-        let (metrics, ingest) = shapes(Reading {
+        let rows = Rows { age: Some(2.7), ..Rows::default() };
+        let reading = Reading {
             status: Some(Status { connected: true, url: "wss://relay.test".into(), current_cursor: None }),
             cursor: Some("42".into()),
             total: 8,
@@ -250,13 +288,19 @@ mod tests {
             rows: [1, 2, 3, 4, 5, 6, 700, 800],
             pending: 9,
             stream_length: 10,
+            bulk_length: 13,
             dead_letters: 11,
             messages: 12,
+            memory: Some(RedisMemory { used_bytes: 5, max_bytes: None }),
             ingest: IngestState { event_time: Some("2026-07-04T14:38:06Z".into()), paused: true, ..Default::default() },
-        });
+            lacking: None,
+        };
+        let (metrics, ingest) = shapes(reading, rows);
+        assert_eq!(metrics["rowsAgeSeconds"], 2.7);
         assert_eq!(metrics["dbRecords"], 21);
         assert_eq!(metrics["stats"]["totalBlocks"], 6);
         assert_eq!(metrics["errorRate"], 25.0);
+        assert_eq!(metrics["redis"], json!({"usedBytes": 5, "maxBytes": null}));
         assert_eq!(metrics["eventCounts"], json!({"#commit": 5, "#identity": 2, "#account": 1}));
         let status = json!({
             "connected": true, "isConnected": true, "url": "wss://relay.test", "currentCursor": "42",
@@ -264,6 +308,7 @@ mod tests {
         });
         assert_eq!(metrics["firehoseStatus"], status);
         assert_eq!((&ingest["lagSeconds"], &ingest["paused"]), (&json!(2.5), &json!(true)));
+        assert_eq!(ingest["bulkLength"], 13);
     }
 
     #[test]

@@ -6,16 +6,16 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// The machine at one moment, as `systemHealth` shows it. What the system does not tell is 0 or empty.
+/// Current load of the machine, as `systemHealth` shows it. Values that the system does not report are 0 or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct SystemHealth {
-    /// Share of all CPUs' time that was busy since the last look, 0 to 100.
+    /// Busy share of all CPUs since the last sample, 0 to 100.
     pub(crate) cpu: u8,
-    /// Share of memory in use, 0 to 100: of the container's limit where it has one, else of the machine.
+    /// Share of memory in use, 0 to 100, of the container's limit if there is one, else of the machine.
     pub(crate) memory: u8,
     /// Share of the root file system in use, 0 to 100, as `df` counts it.
     pub(crate) disk: u8,
-    /// Traffic of all interfaces but loopback since the last look, such as `↓ 1.2 MB/s ↑ 3.4 KB/s`: readers print it.
+    /// Traffic of all interfaces except loopback since the last sample, such as `↓ 1.2 MB/s ↑ 3.4 KB/s`, for display.
     pub(crate) network: String,
 }
 

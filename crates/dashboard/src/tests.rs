@@ -1,12 +1,19 @@
 //! The dashboard over HTTP, on a real Redis.
 
+mod activity;
 mod admin;
 mod api;
+mod behind_proxy;
 mod client;
 mod dead_letters;
+mod letters;
 mod live;
 mod messages;
+mod pooled;
+mod record;
+mod repos;
 mod routes;
+mod rows;
 mod server;
 
 use std::net::SocketAddr;
@@ -25,6 +32,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::DashboardError;
 use crate::serve::Limits;
+
+/// The admin token of a dashboard that is given no token.
+const ADMIN: &str = "of the tests";
+
+/// Among the flags: no token is set.
+const NO_TOKEN: (&str, &str) = ("", "");
 
 /// A dashboard that runs.
 struct Dashboard {
@@ -48,7 +61,10 @@ impl Dashboard {
             .flag("redis.commandTimeout", "1s")
             .flag("dashboard.address", "127.0.0.1:0")
             .flag("dashboard.metricsInterval", "50ms");
-        let layers = flags.iter().fold(layers, |layers, (path, value)| layers.flag(path, *value));
+        let is_given = flags.iter().any(|(path, _)| path.is_empty() || path.ends_with("Token"));
+        let layers = if is_given { layers } else { layers.flag("dashboard.adminToken", ADMIN) };
+        let flags = flags.iter().filter(|(path, _)| !path.is_empty());
+        let layers = flags.fold(layers, |layers, (path, value)| layers.flag(path, *value));
         let settings = Arc::new(Settings::load(&layers).unwrap());
         let mut server = crate::bind(Arc::clone(&settings)).unwrap();
         server.limits = limits;

@@ -20,6 +20,8 @@ pub use finding::{Finding, Level, Report};
 ///
 /// Returns within 30 s plus `pause` whatever the servers do. Never fails: an unreachable server is a finding.
 pub async fn examine(settings: &Settings, pause: Duration) -> Report {
+    let mut findings: Vec<Finding> = judge::unknown_variables(&settings.unknown_variables).collect();
     let seen = look::look(settings, pause).await;
-    Report { findings: judge::judge(&seen) }
+    findings.extend(judge::judge(&seen));
+    Report { findings }
 }

@@ -17,6 +17,15 @@ pub(crate) struct Seen {
     pub(crate) redis: Side<RedisSeen>,
     /// PostgreSQL; none where no address is set.
     pub(crate) postgres: Option<Side<PostgresSeen>>,
+    /// The directory of accounts; none where no account is resolved.
+    pub(crate) directory: Option<DirectorySeen>,
+}
+
+/// What became of asking the directory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DirectorySeen {
+    /// Why it cannot be used, where it cannot.
+    pub(crate) error: Option<String>,
 }
 
 /// What the settings say.
@@ -32,6 +41,8 @@ pub(crate) struct Policy {
     pub(crate) cluster: bool,
     /// The name of the stream.
     pub(crate) stream: String,
+    /// The name of the second stream.
+    pub(crate) bulk: String,
     /// The name of the cursor.
     pub(crate) cursor_key: String,
     /// The group of the workers.
@@ -56,6 +67,10 @@ pub(crate) struct Policy {
     pub(crate) appview_cursor: bool,
     /// How many connections a process holds.
     pub(crate) pool_size: u32,
+    /// Where the directory of accounts is.
+    pub(crate) directory: String,
+    /// Whether events wait while it does not answer.
+    pub(crate) holds: bool,
 }
 
 /// One server: reached or not, and what it would not tell.
@@ -92,6 +107,8 @@ pub(crate) struct RedisSeen {
     pub(crate) between_more: bool,
     /// The newest entries, newest first.
     pub(crate) newest: Vec<EntrySeen>,
+    /// How many entries the second stream has; none where there is no such stream.
+    pub(crate) bulk: Option<u64>,
     /// The groups.
     pub(crate) groups: Vec<GroupSeen>,
     /// Consumers that show that they are processes of ours.
@@ -149,6 +166,8 @@ pub(crate) struct GroupSeen {
     pub(crate) name: String,
     /// How many entries it has not read; unknown where Redis cannot tell.
     pub(crate) lag: Option<u64>,
+    /// Whether that is all, and not the least it can be.
+    pub(crate) lag_exact: bool,
     /// How many it has read and not acknowledged.
     pub(crate) pending: u64,
     /// How many it has read.
@@ -181,6 +200,8 @@ pub(crate) struct PostgresSeen {
     pub(crate) facts: Facts,
     /// Whether two connections reached the same session of the server.
     pub(crate) shared_session: bool,
+    /// Where one does, why statements that were prepared cannot be used.
+    pub(crate) confused_statements: Option<String>,
     /// Who is connected.
     pub(crate) sessions: Vec<Sessions>,
     /// Tables in `public`, with their columns.
@@ -211,6 +232,8 @@ pub(crate) struct PostgresSeen {
     pub(crate) slots: Vec<(String, i64, bool)>,
     /// Whether the archiver failed last.
     pub(crate) archive_failing: Option<bool>,
+    /// How many repos are known to lack something, and one of them; none where that could not be seen.
+    pub(crate) desynchronized: Option<(i64, Option<String>)>,
 }
 
 /// The facts of server, database and role.

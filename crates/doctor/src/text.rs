@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use penstock_core::causes::chain;
+
 /// How much of a name of somebody else's is shown.
 const NAME: usize = 80;
+
+/// How many characters of an error are shown.
+const ERROR: usize = 400;
 
 /// How many names of a list are shown.
 const NAMES: usize = 5;
@@ -63,19 +68,9 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// Shows an error with its causes, each once, and without what could be a secret in an address.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let said = next.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = next.source();
-    }
-    text.chars().take(400).collect()
+/// Shows an error with its causes, shortened.
+pub(crate) fn error(error: &dyn std::error::Error) -> String {
+    chain(error).chars().take(ERROR).collect()
 }
 
 #[cfg(test)]

@@ -1,29 +1,38 @@
-//! Why ingest ends.
+//! Why ingest stops.
 
+use penstock_core::filter_files::FilterError;
 use penstock_core::redis::RedisError;
+use penstock_telemetry::tasks::TaskError;
 use thiserror::Error;
 
-/// Why ingest ends although nobody asked it to.
+/// Why ingest stops although no shutdown was requested.
 #[derive(Debug, Error)]
 pub enum IngestError {
-    /// Redis cannot be used as it is set up.
+    /// Redis is set up in a way that ingest cannot use.
     #[error("could not use redis")]
     Redis {
-        /// Why not.
+        /// The cause.
         source: RedisError,
     },
-    /// The database's URL is none.
-    #[error("could not use the database url")]
+    /// The address of PostgreSQL cannot be used as configured.
+    #[error("could not use the address of postgresql")]
     Database {
-        /// Why not.
+        /// The cause.
         source: sqlx::Error,
     },
-    /// A task that must run ended by a panic.
-    #[error("task {name} ended")]
-    Task {
-        /// Its name.
-        name: &'static str,
-        /// How it ended.
-        source: tokio::task::JoinError,
+    /// Identities cannot be resolved as configured.
+    #[error("could not prepare the resolution of identities")]
+    Identities {
+        /// The cause.
+        source: penstock_identity::SettingsError,
     },
+    /// The filter cannot be read as configured.
+    #[error("could not read the filter")]
+    Filter {
+        /// The cause.
+        source: FilterError,
+    },
+    /// A task that must run failed.
+    #[error(transparent)]
+    Task(#[from] TaskError),
 }

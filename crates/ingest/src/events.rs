@@ -1,39 +1,38 @@
-//! What ingest tells: each event is a log line and a metric, and what the summary and the status are made of.
+//! The events of ingest: each one is a log line and a metric.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use penstock_core::causes::chain;
 use penstock_core::data::EventKind;
+use penstock_core::servers::Failing;
 use penstock_core::stream::StreamId;
+use penstock_core::units::seconds;
 use penstock_telemetry::metrics::{Counter, Gauge, Histogram, Metric, Metrics};
 use penstock_telemetry::traces::SpanContext;
-use penstock_wire::{BadFrame, FrameError};
-use tracing::{error, info, warn};
+use penstock_wire::{BadFrame, BodyKind, Event, FrameError};
+use tracing::{debug, error, info, warn};
 
-use crate::requeue::{Round, Sample};
-use crate::seam::Gap;
-
-/// The running totals of one ingest, for whoever shows them; clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct Progress {
-    totals: Arc<Totals>,
-}
-
-#[derive(Debug, Default)]
-struct Totals {
-    published: AtomicU64,
-    cursor: AtomicU64,
-    event_millis: AtomicU64,
-    connected: AtomicBool,
-}
+use crate::filter_events::FilterEvents;
+use crate::found::Found;
+use crate::incidents::Incidents;
+use crate::intake::resets::Reset;
+use crate::intake::seam::Gap;
+use crate::intake::tries::Disposition;
+use crate::progress::Progress;
+use crate::servers::Servers;
+use crate::stream::bulk::{Blocker, Bulk};
+use crate::verification_events::VerificationEvents;
 
 /// Logs and counts what happens.
 #[derive(Clone, Debug)]
-pub(crate) struct Telemetry {
+pub(crate) struct Events {
+    servers: Servers,
     metrics: Metrics,
     progress: Progress,
+    found: Found,
     bytes: Counter,
     kinds: Kinds,
     repeats: Counter,
@@ -49,9 +48,18 @@ pub(crate) struct Telemetry {
     trimmed: Counter,
     trim_failures: Counter,
     length: Gauge,
+    redis_memory: Gauge,
+    redis_memory_limit: Gauge,
+    bulk: Counter,
+    bulk_length: Gauge,
+    bulk_closed: Gauge,
+    bulk_logged: Arc<AtomicBool>,
     holding: Gauge,
+    checkpoints_still: Gauge,
     left_out: Gauge,
     broadcast: Counter,
+    verification: VerificationEvents,
+    filter: FilterEvents,
 }
 
 #[derive(Clone, Debug)]
@@ -64,15 +72,23 @@ struct Kinds {
     other: Counter,
 }
 
-/// What a batch brought, once it is in the stream.
+/// A batch that is in the stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Published {
     /// Entries written.
     pub(crate) entries: usize,
+    /// Entries that went to the second stream.
+    pub(crate) aside: usize,
+    /// Why entries above their repo's rate did not go there.
+    pub(crate) closed: Option<Blocker>,
     /// The cursor it set.
     pub(crate) cursor: Option<u64>,
-    /// How old its events are, whatever single ones say.
+    /// The median time of recent events; single ones may be far off.
     pub(crate) usual_time: Option<Timestamp>,
+    /// Gaps, resets and losses counted with it.
+    pub(crate) incidents: Incidents,
+    /// Dead letters written.
+    pub(crate) letters: u64,
     /// The ID of its last entry.
     pub(crate) last_id: Option<StreamId>,
     /// When it was sent.
@@ -83,45 +99,41 @@ pub(crate) struct Published {
     pub(crate) trace: Option<SpanContext>,
 }
 
-// === impl Progress ===
-
-impl Progress {
-    /// Returns how many entries were written to the stream.
-    #[must_use]
-    pub fn published(&self) -> u64 {
-        self.totals.published.load(Ordering::Relaxed)
-    }
-
-    /// Returns the cursor; none before the first event.
-    #[must_use]
-    pub fn cursor(&self) -> Option<u64> {
-        Some(self.totals.cursor.load(Ordering::Relaxed)).filter(|cursor| *cursor > 0)
-    }
-
-    /// Returns how old the cursor's event is; none before the first event.
-    #[must_use]
-    pub fn lag(&self, now: Timestamp) -> Option<Duration> {
-        let millis = Some(self.totals.event_millis.load(Ordering::Relaxed)).filter(|millis| *millis > 0)?;
-        let now = u64::try_from(now.as_millisecond()).ok()?;
-        Some(Duration::from_millis(now.saturating_sub(millis)))
-    }
-
-    /// Says whether the relay's socket is open.
-    #[must_use]
-    pub fn connected(&self) -> bool {
-        self.totals.connected.load(Ordering::Relaxed)
-    }
+/// What one round of requeuing did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Round {
+    /// Entries put back at the tail.
+    pub(crate) back: Sample,
+    /// Entries that had been put back often enough: now dead letters.
+    pub(crate) letters: Sample,
+    /// Entries that had left the stream: lost.
+    pub(crate) lost: Sample,
 }
 
-// === impl Telemetry ===
+/// The number of entries of one kind, and one example.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sample {
+    pub(crate) count: u64,
+    pub(crate) id: String,
+    pub(crate) consumer: String,
+}
 
-impl Telemetry {
-    pub(crate) fn new(metrics: &Metrics, progress: Progress) -> Self {
+// === impl Events ===
+
+impl Events {
+    pub(crate) fn new(metrics: &Metrics, progress: Progress, found: Found, servers: Servers) -> Self {
         let counter = |metric| metrics.counter(metric, None);
         let gauge = |metric| metrics.gauge(metric, None);
         let kind = |kind: &'static str| metrics.counter(Metric::EventsReceived, kind);
-        // Taken now, so that a scrape shows them at 0 before the first time.
-        for metric in [Metric::Gaps, Metric::Resets, Metric::DataLoss, Metric::Requeued, Metric::RequeueLost] {
+        // Created now, so that a scrape shows 0 before the first one.
+        for metric in [
+            Metric::Gaps,
+            Metric::Resets,
+            Metric::DataLoss,
+            Metric::RecordsMissing,
+            Metric::Requeued,
+            Metric::RequeueLost,
+        ] {
             counter(metric);
         }
         Self {
@@ -147,12 +159,42 @@ impl Telemetry {
             trimmed: counter(Metric::TrimmedEntries),
             trim_failures: counter(Metric::TrimFailures),
             length: gauge(Metric::StreamLength),
+            redis_memory: gauge(Metric::RedisMemoryBytes),
+            redis_memory_limit: gauge(Metric::RedisMemoryLimitBytes),
+            bulk: counter(Metric::BulkEntries),
+            bulk_length: gauge(Metric::BulkLength),
+            bulk_closed: gauge(Metric::BulkClosed),
+            bulk_logged: Arc::default(),
             holding: gauge(Metric::HoldingGroups),
             left_out: gauge(Metric::LeftOutGroups),
+            checkpoints_still: gauge(Metric::CheckpointsStill),
             broadcast: counter(Metric::BroadcastEvents),
+            verification: VerificationEvents::new(metrics, found.clone()),
+            filter: FilterEvents::new(metrics),
             metrics: metrics.clone(),
             progress,
+            found,
+            servers,
         }
+    }
+
+    /// Returns whether the servers answer.
+    pub(crate) fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    /// A request to Redis that is made again and again failed: its line is due now and then, and not while Redis is away.
+    pub(crate) fn is_due(&self, failing: &mut Failing, error: &(dyn std::error::Error + 'static)) -> bool {
+        let is_due = failing.failed(Instant::now(), self.servers.redis.circumstances(error)).is_some();
+        if !is_due {
+            debug!(error = chain(error), "redis request failed, retrying");
+        }
+        is_due
+    }
+
+    /// Returns what was found of the commits.
+    pub(crate) fn found(&self) -> &Found {
+        &self.found
     }
 
     pub(crate) fn progress(&self) -> &Progress {
@@ -181,7 +223,7 @@ impl Telemetry {
 
     pub(crate) fn info(&self, name: &str, message: Option<&str>) {
         self.kinds.info.inc();
-        info!(name, message = message.unwrap_or_default(), "the relay says");
+        info!(name, said = message, "relay info");
     }
 
     pub(crate) fn repeat(&self) {
@@ -189,39 +231,90 @@ impl Telemetry {
     }
 
     pub(crate) fn gap(&self, host: &str, gap: Gap) {
-        self.metrics.counter(Metric::Gaps, None).inc();
-        warn!(
-            host,
-            after = gap.after,
-            first = gap.first,
-            outdated = gap.outdated,
-            "possible gap where reading resumed"
-        );
+        warn!(host, after = gap.after, first = gap.first, outdated = gap.outdated, "possible gap after resuming");
     }
 
     pub(crate) fn data_loss(&self, host: &str, evidence: &'static str) {
-        self.metrics.counter(Metric::DataLoss, None).inc();
-        error!(host, evidence, "events are lost: the relay no longer has them");
+        error!(host, evidence, "events lost: the relay no longer has them");
     }
 
-    pub(crate) fn reset(&self, host: &str, cursor: Option<u64>, seq: Option<u64>) {
-        self.metrics.counter(Metric::Resets, None).inc();
-        error!(host, cursor, seq, "the relay's sequence began again, reading it from its oldest event");
+    /// Logs once a minute; `suppressed` is how many lines were left out since the last one.
+    pub(crate) fn reset(
+        &self,
+        host: &str,
+        cursor: Option<u64>,
+        seq: Option<u64>,
+        reset: Reset,
+        suppressed: Option<u32>,
+    ) {
+        let Some(suppressed) = suppressed else { return };
+        match reset {
+            Reset::FromOldest => {
+                error!(
+                    host,
+                    cursor, seq, suppressed, "the relay restarted its sequence, reading from its oldest event"
+                );
+            }
+            Reset::Live => error!(
+                host,
+                cursor,
+                seq,
+                suppressed,
+                "the relay restarted its sequence again within the hour, continuing with live events; its backlog is not read again"
+            ),
+        }
     }
 
     pub(crate) fn refused(&self, bad: &BadFrame) {
         self.metrics.counter(Metric::FramesRefused, bad.reason.name()).inc();
-        self.metrics.counter(Metric::DeadLetters, "ingest").inc();
-        warn!(seq = bad.seq, kind = %bad.kind, did = bad.did.as_deref(), reason = %bad.reason, "frame put among the dead letters");
+        let (did, reason) = (bad.did.as_deref(), &bad.reason);
+        if bad.kind == BodyKind::Sync {
+            warn!(seq = bad.seq, kind = %bad.kind, did, %reason, "frame refused");
+        } else {
+            warn!(seq = bad.seq, kind = %bad.kind, did, %reason, "frame dead-lettered");
+        }
     }
 
-    pub(crate) fn unreadable(&self, error: &FrameError, cursor: Option<u64>, times: u32, given_up: bool) {
-        self.metrics.counter(Metric::FramesRefused, error.name()).inc();
-        if given_up {
-            self.metrics.counter(Metric::DeadLetters, "ingest").inc();
-            error!(%error, cursor, times, "frame is unreadable again, put among the dead letters");
-        } else {
-            warn!(%error, cursor, times, "frame is unreadable, reading again from the cursor");
+    /// Returns what is told of the filter.
+    pub(crate) fn filter(&self) -> &FilterEvents {
+        &self.filter
+    }
+
+    /// Returns what tells of verification.
+    pub(crate) fn verification(&self) -> &VerificationEvents {
+        &self.verification
+    }
+
+    pub(crate) fn parts_left_out(&self, event: &Event) {
+        for part in &event.left_out {
+            self.metrics.counter(Metric::PartsLeftOut, part.reason.name()).inc();
+        }
+        if let Some(part) = event.left_out.first() {
+            let (did, reason, parts) = (&event.did, &part.reason, event.left_out.len());
+            let uri = part.path.as_deref().map(|path| format!("at://{did}/{path}"));
+            warn!(seq = event.seq, %did, uri, %reason, parts, "parts of a commit dead-lettered, the rest is kept");
+        }
+    }
+
+    pub(crate) fn missing(&self, event: &Event) {
+        self.metrics.counter(Metric::RecordsMissing, None).inc_by(event.missing as u64);
+        let (did, rev, missing) = (&event.did, event.rev.as_deref(), event.missing);
+        warn!(seq = event.seq, %did, rev, missing, "commit is missing records that its repo has");
+    }
+
+    pub(crate) fn unreadable(&self, error: &FrameError, cursor: Option<u64>, disposition: Disposition) {
+        match disposition {
+            Disposition::ReadAgain(times) => {
+                self.metrics.counter(Metric::FramesRefused, error.name()).inc();
+                warn!(error = chain(error), cursor, times, "unreadable frame, reconnecting at the cursor");
+            }
+            Disposition::SetAside(times) => {
+                self.metrics.counter(Metric::FramesRefused, error.name()).inc();
+                error!(error = chain(error), cursor, times, "unreadable frame dead-lettered");
+            }
+            Disposition::AlreadySetAside => {
+                debug!(error = chain(error), cursor, "unreadable frame was dead-lettered before");
+            }
         }
     }
 
@@ -230,46 +323,53 @@ impl Telemetry {
             found,
             expected,
             refusals,
-            "something else wrote the cursor: if another system still does, stop it or give it a cursor key of its own \
-             (redis.cursorKey)"
+            "another program changed the cursor: if it is still running, stop it or give it its own cursor key (redis.cursorKey)"
         );
     }
 
     pub(crate) fn crowded(&self, entry: &str, after: Duration, quiet: Duration) {
         error!(
             entry,
-            ?after,
-            ?quiet,
-            "another program writes this stream, nothing is written until it has been quiet: stop it, or give one of the two a \
-             stream of its own (redis.streamKey, redis.cursorKey)"
+            after_seconds = seconds(after),
+            quiet_seconds = seconds(quiet),
+            "another program is writing to the stream, standing by until it stops: stop it, or give one of the two its own stream (redis.streamKey, redis.cursorKey)"
         );
     }
 
     pub(crate) fn alone(&self, after: Duration) {
-        info!(?after, "the other program has been quiet, taking the stream over where its entries end");
+        info!(after_seconds = seconds(after), "the other program stopped writing, taking over after its last entry");
     }
 
     pub(crate) fn lost(&self, host: &str, checkpoint: Option<u64>, is_configured: bool) {
         if is_configured {
-            error!(host, checkpoint, "redis lost what was written to it: resuming at the checkpoint in postgresql");
+            error!(host, checkpoint, "redis lost its data, resuming from the checkpoint in postgresql");
         } else {
-            error!(
-                host,
-                "redis lost what was written to it, and there are checkpoints of other hosts only: reading this one from its \
-                 oldest event"
-            );
+            error!(host, "redis lost its data and there is no checkpoint for this host, reading from its oldest event");
         }
     }
 
     pub(crate) fn oversized(&self, size: u64, cursor: Option<u64>, times: u32) {
         self.metrics.counter(Metric::FramesRefused, "oversized").inc();
-        warn!(size, cursor, times, "frame is too large to be read, reading again from the cursor");
+        warn!(size, cursor, times, "frame too large, reconnecting at the cursor");
     }
 
-    pub(crate) fn passed_over(&self, size: u64, cursor: Option<u64>) {
+    pub(crate) fn passed_over(&self, size: u64, cursor: Option<u64>, host: &str) {
         self.metrics.counter(Metric::FramesRefused, "oversized").inc();
-        self.metrics.counter(Metric::DeadLetters, "ingest").inc();
-        error!(size, cursor, "frame is too large to be read, passed over: what it told is not known");
+        error!(host, size, cursor, "frame too large, skipped: its content is unknown");
+    }
+
+    pub(crate) fn cut(&self, seq: Option<u64>, cursor: Option<u64>, times: u32) {
+        self.metrics.counter(Metric::FramesRefused, "cut").inc();
+        warn!(seq, cursor, times, "connection ended in the middle of a frame, reconnecting at the cursor");
+    }
+
+    pub(crate) fn never_whole(&self, host: &str, seq: u64) {
+        self.metrics.counter(Metric::FramesRefused, "cut").inc();
+        error!(host, seq, "frame never arrives complete, skipped: its content is unknown");
+    }
+
+    pub(crate) fn unanswered(&self, host: &str, error: &str, times: u32) {
+        debug!(host, error, times, "the relay is quiet and a second connection to it failed");
     }
 
     pub(crate) fn requeued(&self, round: &Round) {
@@ -280,24 +380,15 @@ impl Telemetry {
         };
         if count(Metric::Requeued, None, back) {
             let Sample { count, id, consumer } = back;
-            warn!(
-                count,
-                id, consumer, "entries that their consumer never acknowledged were put back at the tail of the stream"
-            );
+            warn!(count, id, consumer, "requeued entries that their consumer never acknowledged");
         }
         if count(Metric::DeadLetters, Some("ingest"), letters) {
             let Sample { count, id, consumer } = letters;
-            error!(
-                count,
-                id, consumer, "entries that no worker acknowledges, however often put back, are dead letters now"
-            );
+            error!(count, id, consumer, "dead-lettered entries that no worker acknowledged after several requeues");
         }
         if count(Metric::RequeueLost, None, lost) {
             let Sample { count, id, consumer } = lost;
-            error!(
-                count,
-                id, consumer, "entries left the stream before their consumer acknowledged them, they are lost"
-            );
+            error!(count, id, consumer, "entries lost: they left the stream before their consumer acknowledged them");
         }
     }
 
@@ -307,13 +398,13 @@ impl Telemetry {
 
     pub(crate) fn connected(&self, host: &str, ask: Option<u64>, why: &'static str) {
         self.connected.set(1.0);
-        self.progress.totals.connected.store(true, Ordering::Relaxed);
+        self.progress.set_connected(true);
         info!(host, cursor = ask, why, "connected to the relay");
     }
 
     pub(crate) fn disconnected(&self) {
         self.connected.set(0.0);
-        self.progress.totals.connected.store(false, Ordering::Relaxed);
+        self.progress.set_connected(false);
     }
 
     pub(crate) fn reconnect(&self, reason: &'static str) {
@@ -330,25 +421,31 @@ impl Telemetry {
         let trace = batch.trace.as_ref();
         self.publish_seconds.observe_in(batch.sent.elapsed().as_secs_f64(), trace);
         self.frame_seconds.observe_in(batch.received.elapsed().as_secs_f64(), trace);
-        let totals = &self.progress.totals;
-        totals.published.fetch_add(batch.entries as u64, Ordering::Relaxed);
+        if batch.letters > 0 {
+            self.metrics.counter(Metric::DeadLetters, "ingest").inc_by(batch.letters);
+        }
+        // Logged when seen, counted here with the batch that passed them, as in Redis.
+        let Incidents { gaps, resets, losses } = batch.incidents;
+        if !batch.incidents.is_empty() {
+            for (metric, count) in [(Metric::Gaps, gaps), (Metric::Resets, resets), (Metric::DataLoss, losses)] {
+                self.metrics.counter(metric, None).inc_by(u64::from(count));
+            }
+        }
+        self.bulk.inc_by(batch.aside as u64);
+        if let Some(why) = batch.closed.as_ref().filter(|why| why.is_to_show())
+            && !self.bulk_logged.swap(true, Ordering::Relaxed)
+        {
+            warn!(%why, "a repo exceeds its rate, its events stay in the first stream until every reader reads the second");
+        }
         if let Some(cursor) = batch.cursor {
-            totals.cursor.store(cursor, Ordering::Relaxed);
             self.cursor.set(cursor as f64);
         }
-        if let Some(time) = batch.usual_time {
-            totals.event_millis.store(u64::try_from(time.as_millisecond()).unwrap_or_default(), Ordering::Relaxed);
-        }
+        self.progress.record_published(batch.entries, batch.cursor, batch.usual_time);
     }
 
-    /// Shows the cursor that was found at start. How old its events are is known better of those written here.
+    /// Sets the cursor that was found at start.
     pub(crate) fn resumed(&self, cursor: Option<u64>, event_time: Option<Timestamp>) {
-        let totals = &self.progress.totals;
-        let before = totals.cursor.swap(cursor.unwrap_or_default(), Ordering::Relaxed);
-        if before != cursor.unwrap_or_default() {
-            let millis = event_time.and_then(|time| u64::try_from(time.as_millisecond()).ok()).unwrap_or_default();
-            totals.event_millis.store(millis, Ordering::Relaxed);
-        }
+        self.progress.record_resumed(cursor, event_time);
         self.cursor.set(cursor.unwrap_or_default() as f64);
     }
 
@@ -368,25 +465,57 @@ impl Telemetry {
         self.trimmed.inc_by(entries);
     }
 
-    pub(crate) fn fill(&self, length: u64, holding: usize, left_out: usize) {
+    pub(crate) fn fill(&self, length: u64, bulk: u64, holding: usize, left_out: usize) {
         self.length.set(length as f64);
+        self.bulk_length.set(bulk as f64);
         self.holding.set(holding as f64);
         self.left_out.set(left_out as f64);
+    }
+
+    /// Redis was asked for its memory.
+    pub(crate) fn redis_memory(&self, used: u64, limit: Option<u64>) {
+        self.redis_memory.set(used as f64);
+        self.redis_memory_limit.set(limit.unwrap_or_default() as f64);
+    }
+
+    /// Records who reads the second stream.
+    pub(crate) fn readers(&self, bulk: &Bulk) {
+        let is_closed = matches!(bulk, Bulk::Closed(why) if why.is_to_show());
+        self.bulk_closed.set(f64::from(u8::from(is_closed)));
+        if matches!(bulk, Bulk::Open(_)) {
+            // Should it close again, that is worth another line.
+            self.bulk_logged.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Entries of the second stream were moved to the first.
+    pub(crate) fn unloaded(&self, entries: u64) {
+        if entries > 0 {
+            self.metrics.counter(Metric::Requeued, None).inc_by(entries);
+            warn!(entries, "nobody reads the second stream, moved its entries to the tail of the first");
+        }
     }
 
     pub(crate) fn paused(&self, paused: bool, length: u64, used_memory: u64) {
         self.paused.set(f64::from(u8::from(paused)));
         if paused {
-            warn!(length, used_memory, "redis is full up to the high watermark, reading pauses");
+            warn!(length, used_memory, "redis reached the high watermark, pausing");
         } else {
-            info!(length, used_memory, "redis is below the low watermark, reading goes on");
+            info!(length, used_memory, "redis is below the low watermark, resuming");
+        }
+    }
+
+    /// Without a database: records whether the workers' checkpoints have stopped.
+    pub(crate) fn checkpoints_stopped(&self, is_so: bool) {
+        self.checkpoints_still.set(f64::from(u8::from(is_so)));
+        if is_so {
+            error!(
+                "checkpoints have stopped since redis lost its data: set DATABASE_URL (postgres.url) for ingest; if redis loses its data again, events not yet in postgresql are lost"
+            );
         }
     }
 
     pub(crate) fn left_out(&self, group: &str) {
-        warn!(
-            group,
-            "group showed no sign of life for the hold time, its entries no longer keep the stream from being trimmed"
-        );
+        warn!(group, "consumer group was inactive for the hold time, its unread entries no longer hold back trimming");
     }
 }

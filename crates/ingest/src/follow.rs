@@ -1,19 +1,22 @@
-//! Reads one connection after the other, for as long as the lease is held.
+//! Reads one connection after another, for as long as the lease is held.
 
 use std::time::Duration;
 
 use penstock_core::backoff::Backoff;
+use penstock_core::servers::{Circumstances, Failing};
 use penstock_core::settings::RelayUrl;
+use penstock_core::units::seconds;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{debug, error, info, warn};
 
-use crate::checkpoint::Standing;
-use crate::outcome::Outcome;
-use crate::position::Position;
-use crate::pressure::Hold;
+use crate::relay::socket::UNREACHABLE;
+use crate::resume::checkpoint::Standing;
+use crate::resume::position::Position;
 use crate::session::Session;
-use crate::{Left, TELL_AGAIN};
+use crate::session::outcome::Outcome;
+use crate::stream::pressure::Hold;
+use crate::throttle::Throttle;
 
 /// The pauses after Redis failed.
 const REDIS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
@@ -21,32 +24,48 @@ const REDIS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 /// The pauses after PostgreSQL was needed and did not answer.
 const DATABASE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// The pauses after something else wrote the cursor: it is not fought over.
+/// The pauses after another program changed the cursor: ingest does not fight over it.
 const FOREIGN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// How often it is looked at the longest whether another program still writes.
+/// The longest pause between two checks whether another program still writes.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The longest pause between two tries to reach a relay that is not there: one that is back is read at once. The pauses beyond it are
+/// for a relay that answers, and that too many tries would harm.
+const NOT_THERE: Duration = Duration::from_secs(4);
+
+/// After how long of events the end of a connection says nothing against the next.
+const WELL: Duration = Duration::from_secs(5);
+
+/// Why the lease is no longer used.
+pub(crate) enum LeaseEnd {
+    /// Shutdown was requested.
+    Shutdown,
+    /// The lease expired, or another ingest took it.
+    Lost,
+}
 
 /// Decides which relay is read next, and when.
 struct Follower<'a, 'kept> {
     session: &'a mut Session<'kept>,
     relays: Vec<RelayUrl>,
-    /// Which relay; none before the first position.
+    /// The index of the relay; none before the first position.
     at: Option<usize>,
-    /// Whether Redis was lost when last looked at.
+    /// Whether Redis had lost its data at the last check.
     was_lost: bool,
     relay: Backoff,
     redis: Backoff,
     database: Backoff,
     foreign: Backoff,
-    foreign_told: Option<Instant>,
-    database_told: Option<Instant>,
-    /// Whether entries of another program are gone by: at first, and once it was quiet.
+    foreign_log: Throttle,
+    redis_log: Failing,
+    database_log: Failing,
+    /// Whether the stream may be taken over from another program: at first, and once that has been quiet.
     may_take_over: bool,
 }
 
-/// Follows the relays until the lease is no longer used.
-pub(crate) async fn follow(session: &mut Session<'_>, cancel: &CancellationToken) -> Left {
+/// Follows the relays until the lease is lost or a shutdown is requested.
+pub(crate) async fn follow(session: &mut Session<'_>, cancel: &CancellationToken) -> LeaseEnd {
     let settings = &session.settings.relay;
     let mut follower = Follower {
         relays: settings.urls.clone(),
@@ -56,8 +75,9 @@ pub(crate) async fn follow(session: &mut Session<'_>, cancel: &CancellationToken
         redis: fresh(REDIS),
         database: fresh(DATABASE),
         foreign: fresh(FOREIGN),
-        foreign_told: None,
-        database_told: None,
+        foreign_log: Throttle::default(),
+        redis_log: Failing::default(),
+        database_log: Failing::default(),
         may_take_over: true,
         session,
     };
@@ -67,46 +87,44 @@ pub(crate) async fn follow(session: &mut Session<'_>, cancel: &CancellationToken
 // === impl Follower ===
 
 impl Follower<'_, '_> {
-    async fn run(&mut self, cancel: &CancellationToken) -> Left {
-        let pulse = self.session.pulse.clone();
-        let mut anew = false;
+    async fn run(&mut self, cancel: &CancellationToken) -> LeaseEnd {
+        let watchdog = self.session.watchdog.clone();
         loop {
             let began = Instant::now();
             let outcome = tokio::select! {
                 biased;
-                () = cancel.cancelled() => return Left::Asked,
+                () = cancel.cancelled() => return LeaseEnd::Shutdown,
                 ready = self.ready() => match ready {
-                    Ok(Some((relay, position))) => Box::pin(self.session.run(&relay, position, anew, cancel)).await,
-                    Ok(None) => return Left::Asked,
+                    Ok(Some((relay, position))) => Box::pin(self.session.run(&relay, position, cancel)).await,
+                    Ok(None) => return LeaseEnd::Shutdown,
                     Err(outcome) => outcome,
                 },
             };
-            anew = matches!(outcome, Outcome::Reset);
             if began.elapsed() >= self.session.settings.relay.healthy_after {
                 self.redis.succeed();
                 self.foreign.succeed();
             }
             let wait = match outcome {
-                Outcome::Asked => return Left::Asked,
-                Outcome::LeaseLost => return Left::Lost,
+                Outcome::Shutdown => return LeaseEnd::Shutdown,
+                Outcome::LeaseLost => return LeaseEnd::Lost,
                 Outcome::Crowded { id } => {
                     tokio::select! {
-                        () = cancel.cancelled() => return Left::Asked,
+                        () = cancel.cancelled() => return LeaseEnd::Shutdown,
                         () = self.stand_by(id) => continue,
                     }
                 }
                 outcome => self.after(outcome),
             };
             tokio::select! {
-                () = cancel.cancelled() => return Left::Asked,
-                () = pulse.during(sleep(wait)) => {}
+                () = cancel.cancelled() => return LeaseEnd::Shutdown,
+                () = watchdog.during(sleep(wait)) => {}
             }
         }
     }
 
-    /// Waits until the stream may be written, and says where to read on; none where there is no relay.
+    /// Waits until the stream may be written, and returns where to resume; none without a relay.
     async fn ready(&mut self) -> Result<Option<(RelayUrl, Position)>, Outcome> {
-        // Until what was found is kept nothing is trimmed, and a full stream would stay full.
+        // Nothing is trimmed until the position is stored, so a full stream would stay full.
         let first = if self.session.is_settled() { None } else { Some(self.position().await?) };
         let position = match first {
             Some(position) if !self.session.is_paused() => position,
@@ -118,13 +136,13 @@ impl Follower<'_, '_> {
         Ok(self.choose(&position).map(|relay| (relay, position)))
     }
 
-    /// Waits until reading is not paused. Another program's entries may be what fills the stream, as they are not trimmed
-    /// before they are gone by: so they are looked for meanwhile.
+    /// Waits while reading is paused. Another program's entries are not trimmed before the stream is taken over from it, so they
+    /// may be what fills it: check for them meanwhile.
     async fn unpaused(&mut self) -> Result<(), Outcome> {
-        let pulse = self.session.pulse.clone();
-        while pulse.during(timeout(LOOK_AGAIN, self.session.unpaused())).await.is_err() {
-            let seen = self.session.look("").await?;
-            if let Some(id) = seen.foreign.filter(|_| !self.session.settings.ingest.shared_stream) {
+        let watchdog = self.session.watchdog.clone();
+        while watchdog.during(timeout(LOOK_AGAIN, self.session.unpaused())).await.is_err() {
+            let observed = self.session.observe("").await?;
+            if let Some(id) = observed.foreign.filter(|_| !self.session.settings.ingest.shared_stream) {
                 return Err(Outcome::Crowded { id });
             }
         }
@@ -135,34 +153,37 @@ impl Follower<'_, '_> {
         let position = self.session.position(self.may_take_over).await?;
         self.may_take_over = false;
         self.database.succeed();
+        if self.database_log.over(std::time::Instant::now()).is_some() {
+            info!("postgresql answers again, the checkpoint was read");
+        }
         Ok(position)
     }
 
-    /// Waits until another program that writes the stream has written nothing for the quiet time, neither entries nor the
-    /// cursor. What tells its position stays in the stream.
+    /// Stands by until another program has written neither entries nor the cursor for the quiet time. Its last entries stay in
+    /// the stream: they tell where it stopped.
     async fn stand_by(&mut self, first: String) {
         let quiet = self.session.settings.ingest.foreign_quiet;
-        let pulse = self.session.pulse.clone();
+        let watchdog = self.session.watchdog.clone();
         let began = Instant::now();
         let mut heard = began;
-        let mut told: Option<Instant> = None;
+        let mut crowded_log = Throttle::default();
         let mut latest = first;
-        // What shows the other is not trimmed from here on, nor is its place ours to keep.
+        // Keep the other program's entries from being trimmed.
         if let Ok(id) = latest.parse() {
             self.session.hold.send_replace(Hold::From(id));
         }
         let mut before: Option<(String, String)> = None;
         while heard.elapsed() < quiet {
-            if is_due(&mut told) {
-                self.session.telemetry.publish_refused("foreign");
-                self.session.telemetry.crowded(&latest, began.elapsed(), quiet);
+            if crowded_log.permits() {
+                self.session.events.publish_refused("foreign");
+                self.session.events.crowded(&latest, began.elapsed(), quiet);
             }
             let from = before.as_ref().map(|(last, _)| last.as_str()).unwrap_or_default();
-            match self.session.look(from).await {
-                Ok(seen) => {
-                    let now = (seen.last().to_owned(), seen.position.fence.clone());
+            match self.session.observe(from).await {
+                Ok(observed) => {
+                    let now = (observed.last().to_owned(), observed.position.fence.clone());
                     let moved_cursor = before.as_ref().is_some_and(|(_, cursor)| *cursor != now.1);
-                    if let Some(id) = seen.foreign {
+                    if let Some(id) = observed.foreign {
                         latest = id;
                         if let Ok(id) = latest.parse() {
                             self.session.hold.send_replace(Hold::From(id));
@@ -173,18 +194,20 @@ impl Follower<'_, '_> {
                     }
                     before = Some(now);
                 }
-                // What is not known is not quiet.
+                // An unknown state does not count as quiet.
                 Err(_) => heard = Instant::now(),
             }
-            self.session.redis.failing(format!("another program writes the stream, entry {latest} for one"));
-            pulse.during(sleep((quiet / 8).min(LOOK_AGAIN))).await;
+            self.session
+                .redis
+                .failing(format!("another program is writing to the stream, most recently entry {latest}"));
+            watchdog.during(sleep((quiet / 8).min(LOOK_AGAIN))).await;
         }
         self.session.redis.ok();
-        self.session.telemetry.alone(began.elapsed());
+        self.session.events.alone(began.elapsed());
         self.may_take_over = true;
     }
 
-    /// Chooses the relay: that of the position at first and when Redis is found lost; later the one that failing over led to.
+    /// Chooses the relay: that of the position at first and whenever Redis has lost its data, otherwise the one failed over to.
     fn choose(&mut self, position: &Position) -> Option<RelayUrl> {
         let is_lost = position.standing.is_lost();
         let at = match self.at {
@@ -198,60 +221,89 @@ impl Follower<'_, '_> {
         {
             let host = relay.host();
             let checkpoint = checkpoints.iter().find(|checkpoint| checkpoint.host == host);
-            self.session.telemetry.lost(&host, checkpoint.map(|checkpoint| checkpoint.seq), checkpoint.is_some());
+            self.session.events.lost(&host, checkpoint.map(|checkpoint| checkpoint.seq), checkpoint.is_some());
         }
         self.was_lost = is_lost;
         self.at = Some(at);
         Some(relay)
     }
 
-    /// Tells how a connection ended, and decides how long to wait before the next.
+    /// Reports how a connection ended, and decides how long to wait before the next.
     fn after(&mut self, outcome: Outcome) -> Duration {
         if !matches!(outcome, Outcome::Redis { .. } | Outcome::Foreign { .. } | Outcome::Database { .. }) {
             self.redis.succeed();
+            self.redis_log = Failing::default();
         }
+        let servers = self.session.events.servers().clone();
         match outcome {
-            Outcome::Asked | Outcome::LeaseLost | Outcome::Paused | Outcome::Crowded { .. } => Duration::ZERO,
+            Outcome::Shutdown | Outcome::LeaseLost | Outcome::Paused | Outcome::Crowded { .. } => Duration::ZERO,
             Outcome::Reconnect => {
-                self.session.telemetry.reconnect("asked");
+                self.session.events.reconnect("asked");
                 Duration::ZERO
             }
-            Outcome::Reset => {
-                self.session.telemetry.reconnect("reset");
+            Outcome::Reset(_) => {
+                self.session.events.reconnect("reset");
                 self.relay.fail()
             }
-            Outcome::Redis { reason, detail } => {
-                self.session.telemetry.publish_refused(reason);
-                self.session.redis.failing(detail.clone());
+            Outcome::Renewed => {
+                self.session.events.reconnect("quiet");
+                self.relay.succeed();
+                Duration::ZERO
+            }
+            Outcome::Redis { reason, detail, is_answered } => {
+                self.session.events.publish_refused(reason);
+                let how = Circumstances { is_away: servers.redis.is_away(), is_unanswered: !is_answered };
+                self.session.redis.failing(servers.redis.failure().unwrap_or_else(|| detail.clone()));
                 let wait = self.redis.fail();
-                warn!(reason, detail, ?wait, "position is in doubt, reading it anew");
+                match self.redis_log.failed(std::time::Instant::now(), how) {
+                    Some(_) => warn!(reason, detail, wait_seconds = seconds(wait), "re-reading the cursor from redis"),
+                    None => debug!(reason, detail, wait_seconds = seconds(wait), "re-reading the cursor from redis"),
+                }
                 wait
             }
             Outcome::Foreign { found, expected } => {
-                self.session.telemetry.publish_refused("cursor");
+                self.session.events.publish_refused("cursor");
                 let wait = self.foreign.fail();
-                if is_due(&mut self.foreign_told) {
-                    self.session.telemetry.foreign_cursor(&found, &expected, self.foreign.failures());
+                if self.foreign_log.permits() {
+                    self.session.events.foreign_cursor(&found, &expected, self.foreign.failures());
                 }
-                self.session.redis.failing(format!("something else wrote the cursor: {found} instead of {expected}"));
+                self.session
+                    .redis
+                    .failing(format!("another program changed the cursor: found {found}, expected {expected}"));
                 wait
             }
             Outcome::Database { detail } => {
-                if is_due(&mut self.database_told) {
-                    error!(detail, "redis is lost and the checkpoint cannot be read, waiting for postgresql");
+                let how = Circumstances { is_away: false, is_unanswered: false };
+                if self.database_log.failed(std::time::Instant::now(), how).is_some() {
+                    error!(detail, "redis lost its data and the checkpoint cannot be read, waiting for postgresql");
                 }
                 self.session.checkpoint.failing(detail);
                 self.database.fail()
             }
             Outcome::Relay { reason, detail, healthy } => {
-                self.session.telemetry.reconnect(reason);
+                self.session.events.reconnect(reason);
                 if healthy >= self.session.settings.relay.healthy_after {
                     self.relay.succeed();
                 }
-                let wait = self.relay.fail();
+                let wait = pause(reason, healthy, &mut self.relay);
                 let from =
                     self.at.and_then(|at| self.relays.get(at % self.relays.len().max(1))).map(ToString::to_string);
-                warn!(relay = from, reason, detail, ?wait, "connection to the relay ended");
+                if let Some(from) = &from {
+                    servers.relay.moved(from);
+                }
+                match reason {
+                    // What a frame did is told with the frame.
+                    "oversized" => {}
+                    "closed" | "failed" => servers.relay.lost_because(&detail),
+                    _ => servers.relay.failed_because(&detail),
+                }
+                debug!(
+                    relay = from,
+                    reason,
+                    detail,
+                    wait_seconds = seconds(wait),
+                    "relay connection ended, reconnecting"
+                );
                 let failover_after = self.session.settings.relay.failover_after.get();
                 if self.relay.failures().is_multiple_of(failover_after) && self.relays.len() > 1 {
                     let at = self.at.map_or(0, |at| at + 1);
@@ -265,15 +317,54 @@ impl Follower<'_, '_> {
     }
 }
 
+/// Returns how long to wait after a connection to a relay ended, and counts the failure.
+fn pause(reason: &str, healthy: Duration, backoff: &mut Backoff) -> Duration {
+    match reason {
+        UNREACHABLE => backoff.fail_within(NOT_THERE),
+        // It restarts, or its proxy does: what it sent until then was well.
+        "closed" | "failed" if healthy >= WELL => {
+            let first = backoff.short_pause();
+            backoff.fail().min(first)
+        }
+        _ => backoff.fail(),
+    }
+}
+
 fn fresh((min, max): (Duration, Duration)) -> Backoff {
     Backoff::new(min, max)
 }
 
-/// Says whether it is time to tell something again, and notes that it is told.
-fn is_due(told: &mut Option<Instant>) -> bool {
-    let is_due = told.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
-    if is_due {
-        *told = Some(Instant::now());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tired() -> Backoff {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        for _ in 0..20 {
+            backoff.fail();
+        }
+        backoff
     }
-    is_due
+
+    /// Returns the longest of many pauses after a long outage.
+    fn longest(reason: &str, healthy: Duration) -> Duration {
+        (0..1_000).map(|_| pause(reason, healthy, &mut tired())).max().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_relay_that_is_back_is_tried_within_seconds_and_one_that_answers_badly_is_spared() {
+        let second = Duration::from_secs(1);
+        assert!(longest("connect", Duration::ZERO) <= NOT_THERE);
+        // After an hour of events, or after ten seconds.
+        for healthy in [10, 3_600] {
+            assert!(longest("closed", second * healthy) <= second);
+            assert!(longest("failed", second * healthy) <= second);
+        }
+        for reason in ["refused", "closed", "failed", "unreadable", "said", "silent"] {
+            assert!(longest(reason, Duration::ZERO) > second * 15, "{reason}");
+        }
+        let mut backoff = tired();
+        pause("connect", Duration::ZERO, &mut backoff);
+        assert_eq!(backoff.failures(), 21, "it counts towards the next relay");
+    }
 }

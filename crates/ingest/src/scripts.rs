@@ -1,48 +1,93 @@
 //! The Lua scripts of ingest; each is one atomic step in Redis.
 //!
-//! They go as `EVAL` with their text: Redis keeps what it compiled, so the text costs a hash of some hundred bytes a
-//! batch, and a Redis that forgot its scripts makes no difference.
+//! They are sent with `EVAL`, text and all: Redis caches the compiled script, so the text costs one hash per batch, and a Redis
+//! that forgot its scripts makes no difference.
 
-use penstock_core::dead_letter;
+use penstock_core::dead_letter::{self, Author, Bounds};
+use penstock_core::settings::Settings;
 
-/// Writes one batch behind the fence of lease and cursor.
-pub(crate) fn publish() -> String {
-    format!("{}{IDS}{}{}", dead_letter::LUA, include_str!("scripts/beyond.lua"), include_str!("scripts/publish.lua"))
+/// Writes one batch, fenced by the lease and the cursor.
+pub(crate) const PUBLISH: &str = concat!(
+    include_str!("../../core/src/ids.lua"),
+    include_str!("scripts/beyond.lua"),
+    include_str!("scripts/publish.lua")
+);
+
+/// Writes one batch with dead letters. Few have any, and the code for them is as long as all the rest.
+pub(crate) fn publish_letters(settings: &Settings) -> String {
+    format!("{}{PUBLISH}", letters(settings))
 }
 
-/// Puts entries that lie idle back at the tail.
-pub(crate) fn requeue() -> String {
-    format!("{}{IDS}{}", dead_letter::LUA, include_str!("scripts/requeue.lua"))
+/// Puts idle entries back at the tail.
+pub(crate) fn requeue(settings: &Settings) -> String {
+    let script = concat!(
+        include_str!("../../core/src/ids.lua"),
+        include_str!("scripts/put_back.lua"),
+        include_str!("scripts/requeue.lua")
+    );
+    format!("{}{script}", letters(settings))
 }
 
-/// Compares IDs, and reads those that are kept.
-const IDS: &str = include_str!("scripts/ids.lua");
+fn letters(settings: &Settings) -> String {
+    dead_letter::script(Author::Ingest, Bounds::in_redis(settings))
+}
 
-/// Reads where to read on.
-pub(crate) const POSITION: &str =
-    concat!(include_str!("scripts/ids.lua"), include_str!("scripts/beyond.lua"), include_str!("scripts/position.lua"));
+/// Reads the position to resume from.
+pub(crate) const POSITION: &str = concat!(
+    include_str!("../../core/src/ids.lua"),
+    include_str!("scripts/beyond.lua"),
+    include_str!("scripts/position.lua")
+);
 
-/// Trims what is acknowledged and shows nothing of another program.
-pub(crate) const TRIM: &str =
-    concat!(include_str!("scripts/ids.lua"), include_str!("scripts/beyond.lua"), include_str!("scripts/trim.lua"));
+/// Trims what is acknowledged, except what shows another program's position.
+pub(crate) const TRIM: &str = concat!(
+    include_str!("../../core/src/ids.lua"),
+    include_str!("scripts/beyond.lua"),
+    include_str!("scripts/trim.lua")
+);
 
-/// Reads the numbers of the newest entries.
+/// Reads the sequence numbers of the newest entries.
 pub(crate) const NUMBERS: &str = concat!(include_str!("scripts/beyond.lua"), include_str!("scripts/numbers.lua"));
 
-/// Keeps what was found of the position.
+/// Tells up to where the workers have settled the streams.
+pub(crate) const SETTLED: &str = concat!(
+    include_str!("../../core/src/ids.lua"),
+    include_str!("scripts/beyond.lua"),
+    include_str!("scripts/put_back.lua"),
+    include_str!("scripts/settled.lua")
+);
+
+/// Reads which commits the entries of a stream are.
+pub(crate) const REVS: &str = concat!(
+    include_str!("../../core/src/ids.lua"),
+    include_str!("scripts/put_back.lua"),
+    include_str!("scripts/revs.lua")
+);
+
+/// Stores the position that was found.
 pub(crate) const SETTLE: &str = concat!(include_str!("scripts/beyond.lua"), include_str!("scripts/settle.lua"));
 
-/// Writes status and recent events for the lease's holder.
+/// Moves the entries of the second stream to the first.
+pub(crate) const UNLOAD: &str = concat!(
+    include_str!("../../core/src/ids.lua"),
+    include_str!("scripts/put_back.lua"),
+    include_str!("scripts/unload.lua")
+);
+
+/// Writes status and recent events, for the lease's holder only.
 pub(crate) const STATUS: &str = include_str!("scripts/status.lua");
 
-/// Takes the lease where nobody holds it.
+/// Takes the lease if it is free.
 pub(crate) const TAKE: &str = include_str!("scripts/take.lua");
 
 /// Renews the lease.
 pub(crate) const RENEW: &str = include_str!("scripts/renew.lua");
 
-/// Gives the lease back.
+/// Releases the lease.
 pub(crate) const RELEASE: &str = include_str!("scripts/release.lua");
 
 /// Publishes several live events.
 pub(crate) const BROADCAST: &str = include_str!("scripts/broadcast.lua");
+
+/// How many entries behind our newest one a script looks through at most.
+pub(crate) const SCAN_LIMIT: u32 = 10_000;

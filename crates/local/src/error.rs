@@ -9,7 +9,7 @@ use std::process::ExitStatus;
 pub enum LocalError {
     /// A server is not installed, or not where it is looked for.
     #[error(
-        "{program} was not found in {searched}; install it (`{install}`), or give the address of one that runs in {setting}"
+        "{program} was not found in {searched}; install it (`{install}`), or set {setting} to the address of a running one"
     )]
     FindProgram {
         /// The program's file name.
@@ -37,8 +37,8 @@ pub enum LocalError {
     },
     /// PostgreSQL refuses to run as root, and the user it runs as instead cannot reach the folder.
     #[error(
-        "PostgreSQL does not run as root, and the user {user} it runs as instead cannot enter {closed}; \
-         choose a folder that others may enter (such as one under /tmp or /var/lib), or start as another user than root"
+        "PostgreSQL refuses to run as root, and the user {user} used instead cannot enter {closed}; \
+         choose a folder that other users can enter (such as one under /tmp or /var/lib), or do not start as root"
     )]
     ReachFolder {
         /// The user's name.
@@ -47,7 +47,9 @@ pub enum LocalError {
         closed: PathBuf,
     },
     /// PostgreSQL refuses to run as root, and there is no other user to run it as.
-    #[error("PostgreSQL does not run as root, and there is neither a user postgres nor nobody; start as another user")]
+    #[error(
+        "PostgreSQL refuses to run as root, and neither the user postgres nor nobody exists; start as another user"
+    )]
     FindUser,
     /// No free port could be found.
     #[error("could not find a free port on 127.0.0.1")]
@@ -74,7 +76,7 @@ pub enum LocalError {
         output: String,
     },
     /// The server ended before it was ready.
-    #[error("{program} ended before it was ready ({status}); its log ends with:\n{log}")]
+    #[error("{program} exited before it was ready ({status}); its log ends with:\n{log}")]
     EndedEarly {
         /// The program's file name.
         program: &'static str,
@@ -94,7 +96,7 @@ pub enum LocalError {
         log: String,
     },
     /// The key that signs the tokens of service accounts could not be made.
-    #[error("could not make a key for the API server")]
+    #[error("could not create a key for the API server")]
     MakeKey {
         /// What the library said.
         source: rcgen::Error,

@@ -4,14 +4,14 @@ mod setup;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::net::TcpStream;
 
 use crate::identity::Identity;
-use crate::server::{Launch, Server};
+use crate::server::{Launch, Server, run_as};
 use crate::{LocalError, log, port};
 
 /// How long recovery after an unclean end may take, on a machine that has much else to do.
@@ -46,13 +46,17 @@ pub struct PostgresOptions {
     pub settings: Vec<(String, String)>,
     /// Default: a free one.
     pub port: Option<u16>,
+    /// Where `port` is left open: the one that is tried before any free one.
+    pub usual_port: Option<u16>,
+    /// The folder of its programs; default: of the version that made the data, else the first in PATH, else the newest.
+    pub programs: Option<PathBuf>,
 }
 
 // === impl PostgresOptions ===
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { durable: true, settings: Vec::new(), port: None }
+        Self { durable: true, settings: Vec::new(), port: None, usual_port: None, programs: None }
     }
 }
 
@@ -78,19 +82,19 @@ impl Postgres {
         remove: Option<PathBuf>,
     ) -> Result<Self, LocalError> {
         let folder = std::path::absolute(folder).map_err(LocalError::prepare(folder))?;
-        let setup::Cluster { programs, identity, password } = setup::find_or_make(&folder, options.durable).await?;
-        let port = options.port.map_or_else(port::free, Ok)?;
-        let mut postgres = Self { folder, options, programs, identity, password, port, remove, server: None };
-        let mut tries = port::TRIES;
-        loop {
-            match postgres.launch().await {
-                Err(error) if error.is_port_taken() && postgres.options.port.is_none() && tries > 0 => {
-                    postgres.port = port::free()?;
-                    tries -= 1;
-                }
-                launched => return launched.map(|()| postgres),
-            }
-        }
+        let setup::Cluster { programs, identity, password } =
+            setup::find_or_make(&folder, options.durable, options.programs.clone()).await?;
+        let stopped = |port| Self {
+            folder: folder.clone(),
+            options: options.clone(),
+            programs: programs.clone(),
+            identity: identity.clone(),
+            password: password.clone(),
+            port,
+            remove: remove.clone(),
+            server: None,
+        };
+        port::starting(options.port, options.usual_port, |port| stopped(port).launched()).await
     }
 
     /// Returns the URL of the database `penstock`, password included.
@@ -108,9 +112,23 @@ impl Postgres {
         self.port
     }
 
+    /// Returns the superuser and its password.
+    pub(crate) fn login(&self) -> (&str, &str) {
+        (NAME, &self.password)
+    }
+
     /// Returns the process ID of the first of its processes, or `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
         self.server.as_ref().map(Server::pid)
+    }
+
+    /// Returns how the server ended by itself or was killed from outside, or `None` while it runs or is stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalError::Stop`] when the system does not tell.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>, LocalError> {
+        self.server.as_mut().map_or(Ok(None), Server::ended)
     }
 
     /// Makes an empty database, and returns its URL.
@@ -126,6 +144,32 @@ impl Postgres {
         command.env("PGPASSWORD", &self.password).env("PGCONNECT_TIMEOUT", "10").env("PGSSLMODE", "disable");
         setup::run("createdb", &mut command, "").await?;
         Ok(self.url_for(database))
+    }
+
+    /// Copies the data of this running server into `folder`, such that a server started there follows this one as its standby.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalError::Run`] with the words of `pg_basebackup`.
+    pub(crate) async fn copy_for_standby(&self, folder: &Path) -> Result<(), LocalError> {
+        setup::write_password(folder, &self.password, self.identity.as_ref())?;
+        let mut command = Command::new(self.programs.join("pg_basebackup"));
+        command.args(["--host=127.0.0.1", &format!("--port={}", self.port), "--username", NAME, "--no-password"]);
+        command.args(["--wal-method=stream", "--checkpoint=fast", "--write-recovery-conf", "--no-sync", "--pgdata"]);
+        command.arg(setup::data_folder(folder)).current_dir(folder);
+        command.env("PGPASSWORD", &self.password).env("PGCONNECT_TIMEOUT", "10").env("PGSSLMODE", "disable");
+        run_as(&mut command, self.identity.as_ref());
+        setup::run("pg_basebackup", &mut command, "").await
+    }
+
+    /// Returns how another server like this one is started.
+    pub(crate) fn options(&self) -> PostgresOptions {
+        PostgresOptions { port: None, usual_port: None, programs: Some(self.programs.clone()), ..self.options.clone() }
+    }
+
+    /// Returns the folder of its data.
+    pub fn data(&self) -> PathBuf {
+        setup::data_folder(&self.folder)
     }
 
     /// Stops the server in order (a "fast" shutdown, which disconnects clients); ends it at once after 30 s.
@@ -155,6 +199,11 @@ impl Postgres {
     pub async fn restart(&mut self) -> Result<(), LocalError> {
         self.stop().await?;
         self.launch().await
+    }
+
+    async fn launched(mut self) -> Result<Self, LocalError> {
+        self.launch().await?;
+        Ok(self)
     }
 
     async fn launch(&mut self) -> Result<(), LocalError> {
@@ -236,6 +285,24 @@ mod tests {
         drop(postgres);
         let again = Postgres::start(folder.path(), PostgresOptions::default()).await.unwrap();
         assert_eq!(psql(&again.url(), "SELECT sum(n) FROM t"), "3");
+    }
+
+    #[tokio::test]
+    async fn a_taken_usual_port_gives_way_and_a_killed_server_is_told_and_comes_back() {
+        let held = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let usual_port = Some(held.local_addr().unwrap().port());
+        let options = PostgresOptions { usual_port, ..PostgresOptions::default() };
+        let mut postgres = TestPostgres::start_with(options).await.unwrap();
+        assert_ne!(Some(postgres.port()), usual_port);
+        psql(&postgres.url(), "CREATE TABLE t ()");
+        assert_eq!(postgres.ended().unwrap(), None);
+        let pid = nix::unistd::Pid::from_raw(postgres.pid().unwrap().cast_signed());
+        nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+        while postgres.ended().unwrap().is_none() {
+            tokio::time::sleep(crate::server::LOOK).await;
+        }
+        postgres.restart().await.unwrap();
+        assert_eq!(psql(&postgres.url(), "SELECT count(*) FROM t"), "0");
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::LocalError;
 
@@ -54,15 +54,28 @@ fn postgres_folder_in(
 /// Returns the folder of etcd, kube-apiserver, kube-controller-manager and kubectl, or `None` where there is none: the one that
 /// `KUBEBUILDER_ASSETS` names, else what `scripts/envtest.sh` of the checkout finds, from wherever in it.
 pub(crate) fn kubernetes_folder() -> Option<PathBuf> {
-    let named = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-    named.filter(|folder| has_kubernetes(folder)).or_else(|| {
-        let here = env::current_dir().ok()?;
-        let script =
-            here.ancestors().map(|folder| folder.join("scripts/envtest.sh")).find(|script| script.is_file())?;
-        let found = Command::new(script).arg("--find").output().ok()?;
-        let folder = PathBuf::from(String::from_utf8(found.stdout).ok()?.trim_end());
-        has_kubernetes(&folder).then_some(folder)
-    })
+    let named = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from).filter(|folder| has_kubernetes(folder));
+    let found = || folder_by(&script("scripts/envtest.sh")?, "--find");
+    named.or_else(found).filter(|folder| has_kubernetes(folder))
+}
+
+/// Returns the folder of the programs of one of the servers that `scripts/servers.sh` of the checkout unpacks, or `None` where
+/// it cannot, after its line about that.
+pub(crate) fn unpacked_folder(name: &str) -> Option<PathBuf> {
+    folder_by(&script("scripts/servers.sh")?, name)
+}
+
+/// Returns a script of the checkout, from wherever in it.
+fn script(path: &str) -> Option<PathBuf> {
+    let here = env::current_dir().ok()?;
+    here.ancestors().map(|folder| folder.join(path)).find(|script| script.is_file())
+}
+
+/// Returns the folder that a script prints; what it has to say besides goes to stderr.
+fn folder_by(script: &Path, argument: &str) -> Option<PathBuf> {
+    let found = Command::new(script).arg(argument).stderr(Stdio::inherit()).output().ok()?;
+    let folder = String::from_utf8(found.stdout).ok()?;
+    found.status.success().then(|| PathBuf::from(folder.trim_end()))
 }
 
 fn has_kubernetes(folder: &Path) -> bool {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -43,6 +44,10 @@ pub struct RedisOptions {
     pub extra: Vec<String>,
     /// Default: a free one.
     pub port: Option<u16>,
+    /// Where `port` is left open: the one that is tried before any free one.
+    pub usual_port: Option<u16>,
+    /// The folder of its redis-server; default: the first in PATH.
+    pub programs: Option<PathBuf>,
 }
 
 /// Says what of a [`Redis`] survives its end.
@@ -74,18 +79,14 @@ impl Redis {
         remove: Option<PathBuf>,
     ) -> Result<Self, LocalError> {
         let folder = std::path::absolute(folder).map_err(LocalError::prepare(folder))?;
-        let port = options.port.map_or_else(port::free, Ok)?;
-        let mut redis = Self { folder, options, port, remove, server: None };
-        let mut tries = port::TRIES;
-        loop {
-            match redis.launch().await {
-                Err(error) if error.is_port_taken() && redis.options.port.is_none() && tries > 0 => {
-                    redis.port = port::free()?;
-                    tries -= 1;
-                }
-                launched => return launched.map(|()| redis),
-            }
-        }
+        let stopped = |port| Self {
+            folder: folder.clone(),
+            options: options.clone(),
+            port,
+            remove: remove.clone(),
+            server: None,
+        };
+        port::starting(options.port, options.usual_port, |port| stopped(port).launched()).await
     }
 
     /// Returns `redis://127.0.0.1:<port>`.
@@ -101,6 +102,15 @@ impl Redis {
     /// Returns the process ID, or `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
         self.server.as_ref().map(Server::pid)
+    }
+
+    /// Returns how the server ended by itself or was killed from outside, or `None` while it runs or is stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalError::Stop`] when the system does not tell.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>, LocalError> {
+        self.server.as_mut().map_or(Ok(None), Server::ended)
     }
 
     /// Stops the server in order, its data on disk as far as its persistence goes; kills it after 10 s.
@@ -146,10 +156,18 @@ impl Redis {
         }
     }
 
+    async fn launched(mut self) -> Result<Self, LocalError> {
+        self.launch().await?;
+        Ok(self)
+    }
+
     async fn launch(&mut self) -> Result<(), LocalError> {
         let launch = Launch {
             name: "redis-server",
-            program: programs::redis_server()?,
+            program: match &self.options.programs {
+                Some(folder) => folder.join("redis-server"),
+                None => programs::redis_server()?,
+            },
             args: self.args(),
             folder: self.folder.clone(),
             identity: None,
@@ -283,6 +301,41 @@ mod tests {
         let port = Some(taken.local_addr().unwrap().port());
         let error = Redis::start(folder.path(), RedisOptions { port, ..RedisOptions::default() }).await.unwrap_err();
         assert!(error.is_port_taken(), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_usual_port_is_taken_where_it_is_free_and_another_one_where_it_is_not() {
+        let folder = TempFolder::new().unwrap();
+        let held = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let usual = held.local_addr().unwrap().port();
+        let options = || RedisOptions { usual_port: Some(usual), ..durable() };
+        let mut redis = Redis::start(folder.path(), options()).await.unwrap();
+        assert_ne!(redis.port(), usual);
+        redis.stop().await.unwrap();
+        drop(held);
+        assert_eq!(Redis::start(folder.path(), options()).await.unwrap().port(), usual);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_was_killed_from_outside_is_told_and_comes_back() {
+        let folder = TempFolder::new().unwrap();
+        let mut redis = Redis::start(folder.path(), durable()).await.unwrap();
+        assert!(command(&redis, "SET a 1").await.starts_with("+OK"));
+        assert_eq!(redis.ended().unwrap(), None);
+        let pid = nix::unistd::Pid::from_raw(redis.pid().unwrap().cast_signed());
+        nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+        let status = loop {
+            if let Some(status) = redis.ended().unwrap() {
+                break status;
+            }
+            tokio::time::sleep(crate::server::LOOK).await;
+        };
+        assert!(status.to_string().contains("SIGKILL"), "{status}");
+        redis.restart().await.unwrap();
+        assert_eq!(redis.ended().unwrap(), None);
+        assert!(command(&redis, "GET a").await.contains("\r\n1\r\n"));
+        redis.stop().await.unwrap();
+        assert_eq!(redis.ended().unwrap(), None, "it was stopped");
     }
 
     #[tokio::test]

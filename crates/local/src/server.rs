@@ -128,7 +128,7 @@ impl Launch {
                 Ok(()) => return Ok(file),
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                     if !told {
-                        info!(folder = %self.folder.display(), "waiting for the folder's former server to end");
+                        info!(folder = %self.folder.display(), "waiting for the folder's previous server to exit");
                         told = true;
                     }
                     sleep(LOOK).await;
@@ -194,7 +194,7 @@ impl Server {
         let deadline = Instant::now() + patience;
         while self.ended()?.is_none() {
             if Instant::now() >= deadline {
-                warn!(program = self.name, seconds = patience.as_secs(), "did not stop in time, ending it at once");
+                warn!(program = self.name, patience_seconds = patience.as_secs(), "did not stop in time, killing it");
                 break;
             }
             sleep(LOOK).await;

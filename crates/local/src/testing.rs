@@ -11,7 +11,9 @@
 //! ```
 
 mod kubernetes;
+mod pgbouncer;
 mod sentinel;
+mod standby;
 
 use std::fs;
 use std::ops::{Deref, DerefMut};
@@ -20,9 +22,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::OnceCell;
 
-use crate::{LocalError, Postgres, PostgresOptions, Redis, RedisOptions};
+use crate::{LocalError, Postgres, PostgresOptions, Redis, RedisOptions, programs};
 
 pub use kubernetes::TestApiServer;
+pub use pgbouncer::{PgBouncerOptions, TestPgBouncer};
 pub use sentinel::TestSentinel;
 
 /// A redis-server in a temporary folder, both gone when dropped.
@@ -47,6 +50,12 @@ pub struct TempFolder {
 
 static SHARED: OnceCell<TestPostgres> = OnceCell::const_new();
 static DATABASES: AtomicU64 = AtomicU64::new(0);
+
+/// Returns the folder of the programs of a server of one of Debian's other suites (`redis-8`, `valkey-9`, `postgresql-18`, see
+/// `scripts/servers.sh`), or `None` where it cannot be had, after a line on stderr that says why; a test is skipped then.
+pub fn unpacked(name: &str) -> Option<PathBuf> {
+    programs::unpacked_folder(name)
+}
 
 /// Makes an empty database on the test process's [shared](TestPostgres::shared) PostgreSQL, and returns its URL.
 ///
@@ -176,5 +185,24 @@ impl Drop for TempFolder {
     fn drop(&mut self) {
         // What cannot be removed is left to the system's own cleaning.
         let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn servers_of_other_suites_run_beside_the_installed_ones() {
+        if let Some(programs) = unpacked("valkey-8") {
+            let options = RedisOptions { programs: Some(programs), ..RedisOptions::default() };
+            let redis = TestRedis::start_with(options).await.unwrap();
+            assert!(redis.pid().is_some());
+        }
+        if let Some(programs) = unpacked("postgresql-17") {
+            let options = PostgresOptions { durable: false, programs: Some(programs), ..PostgresOptions::default() };
+            let postgres = TestPostgres::start_with(options).await.unwrap();
+            assert!(postgres.fresh_database().await.is_ok());
+        }
     }
 }

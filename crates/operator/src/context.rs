@@ -1,21 +1,21 @@
-//! What every task of the operator shares.
+//! What every task of the operator shares: the client of the API server, the environment, and what is remembered.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::api::ApiResource;
-use kube::runtime::events::{Event, Recorder, Reporter};
 use penstock_core::settings::Settings;
 use penstock_telemetry::metrics::Metrics;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use crate::crd::FirehosePipeline;
-use crate::events::Telemetry;
-use crate::pipelines::Pipelines;
+use crate::events::Events;
+use crate::hash::HashKey;
+use crate::outage::Servers;
 use crate::plan::Apis;
-use crate::reconcile::{Applied, Index};
-use crate::scaling::Clients;
+use crate::recorder::{Note, Recorder};
+use crate::state::{Applied, Backfills, Clients, Index, Pipelines};
 
 /// The field manager of everything but the number of workers.
 pub(crate) const MANAGER: &str = "penstock-operator";
@@ -30,6 +30,7 @@ pub(crate) struct Context {
     /// The hash of the schema that this version's workers need.
     pub(crate) schema: String,
     pub(crate) pipelines: Pipelines,
+    pub(crate) backfills: Backfills,
     /// What stands in the cluster.
     pub(crate) index: Index,
     /// What was applied.
@@ -37,7 +38,9 @@ pub(crate) struct Context {
     pub(crate) clients: Clients,
     /// The optional kinds that the cluster knows.
     pub(crate) apis: watch::Sender<Apis>,
-    pub(crate) telemetry: Telemetry,
+    pub(crate) events: Events,
+    /// The key of the hashes of Secrets, once it was read.
+    pub(crate) hash_key: OnceCell<HashKey>,
     recorder: Recorder,
 }
 
@@ -50,26 +53,28 @@ impl Context {
         schema: String,
         identity: String,
         metrics: &Metrics,
+        servers: Servers,
     ) -> Self {
-        let reporter = Reporter { controller: "penstock-operator".to_owned(), instance: Some(identity) };
         Self {
-            recorder: Recorder::new(client.clone(), reporter),
+            recorder: Recorder::new(client.clone(), MANAGER.to_owned(), identity),
             client,
             settings,
             schema,
             pipelines: Pipelines::default(),
+            backfills: Backfills::default(),
             index: Index::default(),
             applied: Applied::default(),
             clients: Clients::default(),
             apis: watch::Sender::new(Apis::default()),
-            telemetry: Telemetry::new(metrics),
+            hash_key: OnceCell::new(),
+            events: Events::new(metrics, servers),
         }
     }
 
-    /// Tells an Event. One that cannot be written is no reason to stop.
-    pub(crate) async fn tell(&self, event: Event, about: &ObjectReference) {
-        if let Err(error) = self.recorder.publish(&event, about).await {
-            self.telemetry.event_refused(&error);
+    /// Writes an Event of Kubernetes. One that cannot be written is no reason to stop.
+    pub(crate) async fn record_event(&self, note: Note, about: &ObjectReference) {
+        if let Err(error) = self.recorder.record(note, about).await {
+            self.events.event_refused(&error);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One of several operators leads: by a Lease of the cluster, renewed in time or given up.
+//! Leader election among several operators: by a Lease of the cluster, renewed in time or given up.
 
 use std::time::Duration;
 
@@ -7,12 +7,16 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+use penstock_core::causes::chain;
+use penstock_core::servers::Server;
 use penstock_telemetry::admin::Heartbeat;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::error::{OperatorError, chain};
+use crate::error::OperatorError;
+use crate::outage::is_unanswered;
 
 /// The least time that one request is given.
 const SHORTEST_REQUEST: Duration = Duration::from_millis(100);
@@ -24,17 +28,18 @@ pub(crate) struct Times {
     pub(crate) duration: Duration,
     /// How long the leader tries to renew before it ends.
     pub(crate) deadline: Duration,
-    /// How often it is asked for, or renewed.
+    /// How often it is requested, or renewed.
     pub(crate) retry: Duration,
 }
 
-/// Asks for the lease, keeps it, and gives it back.
+/// Acquires the lease, renews it, and releases it.
 pub(crate) struct Elector {
     api: Api<Lease>,
     name: String,
     identity: String,
     times: Times,
     heartbeat: Heartbeat,
+    server: Server,
     seen: Option<Sighting>,
 }
 
@@ -67,14 +72,15 @@ impl Elector {
         identity: String,
         times: Times,
         heartbeat: Heartbeat,
+        server: Server,
     ) -> Self {
         let api = Api::namespaced(client, namespace);
-        Self { api, name: name.to_owned(), identity, times, heartbeat, seen: None }
+        Self { api, name: name.to_owned(), identity, times, heartbeat, server, seen: None }
     }
 
     /// Waits until the lease is ours; returns when it was asked for, or none when cancelled first.
     pub(crate) async fn acquire(&mut self, cancel: &CancellationToken) -> Option<Instant> {
-        let mut told = None;
+        let mut logged = None;
         loop {
             self.heartbeat.beat();
             let asked = Instant::now();
@@ -82,20 +88,28 @@ impl Elector {
                 () = cancel.cancelled() => return None,
                 outcome = timeout(self.times.deadline, self.ask()) => outcome,
             };
+            self.record(&outcome);
             match outcome {
                 Ok(Ok(true)) => {
-                    info!(lease = %self.name, identity = %self.identity, "leading");
+                    info!(lease = %self.name, identity = %self.identity, "became the leader");
                     return Some(asked);
                 }
                 Ok(Ok(false)) => {
                     let holder = self.seen.as_ref().and_then(|seen| seen.holder.clone());
-                    if holder != told {
+                    if holder != logged {
                         info!(lease = %self.name, holder = holder.as_deref().unwrap_or_default(), "standing by");
-                        told = holder;
+                        logged = holder;
                     }
                 }
-                Ok(Err(error)) => warn!(error = chain(&error), lease = %self.name, "could not ask for the lease"),
-                Err(_) => warn!(lease = %self.name, "the api server does not answer for the lease"),
+                Ok(Err(error)) if self.server.is_away() => {
+                    debug!(error = chain(&error), lease = %self.name, "could not acquire the lease, retrying");
+                }
+                Ok(Err(error)) => {
+                    warn!(error = chain(&error), lease = %self.name, "could not acquire the lease, retrying");
+                }
+                Err(_) => {
+                    debug!(lease = %self.name, "the api server did not answer in time, retrying to acquire the lease");
+                }
             }
             tokio::select! {
                 () = cancel.cancelled() => return None,
@@ -120,7 +134,9 @@ impl Elector {
             let left = self.times.deadline.saturating_sub(asked.duration_since(renewed));
             // One request that gets no answer leaves time for another, on another connection.
             let patience = left.min(self.times.deadline / 3).max(SHORTEST_REQUEST);
-            let why = match timeout(patience, self.ask()).await {
+            let outcome = timeout(patience, self.ask()).await;
+            self.record(&outcome);
+            let why = match outcome {
                 Ok(Ok(true)) => {
                     renewed = asked;
                     continue;
@@ -130,19 +146,32 @@ impl Elector {
                     if holder != self.identity {
                         return Err(lost(&self.name, format!("{holder} holds it")));
                     }
-                    "it was changed meanwhile".to_owned()
+                    "it was changed by someone else".to_owned()
                 }
                 Ok(Err(error)) => chain(&error),
-                Err(_) => "the api server does not answer".to_owned(),
+                Err(_) => "the api server did not answer in time".to_owned(),
             };
             if renewed.elapsed() >= self.times.deadline {
                 return Err(lost(&self.name, format!("not renewed within {:?}: {why}", self.times.deadline)));
             }
-            warn!(error = why, lease = %self.name, "could not renew the lease yet");
+            if self.server.is_away() {
+                debug!(error = why, lease = %self.name, "could not renew the lease, retrying");
+            } else {
+                warn!(error = why, lease = %self.name, "could not renew the lease, retrying");
+            }
         }
     }
 
-    /// Gives the lease back, so that nobody need wait for it to run out.
+    /// Records whether the API server answered.
+    fn record(&self, outcome: &Result<Result<bool, kube::Error>, Elapsed>) {
+        match outcome {
+            Ok(Err(error)) if is_unanswered(error) => self.server.failed(error),
+            Err(_) => self.server.failed_because("no answer in time"),
+            Ok(_) => self.server.answered(),
+        }
+    }
+
+    /// Releases the lease, so that nobody need wait for it to expire.
     pub(crate) async fn release(&mut self) {
         let released = async {
             let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
@@ -155,12 +184,17 @@ impl Elector {
             self.api.replace(&self.name, &PostParams::default(), &lease).await.map(drop)
         };
         match timeout(self.times.retry.max(Duration::from_secs(1)), released).await {
-            Ok(Ok(())) => info!(lease = %self.name, "gave the lease back"),
+            Ok(Ok(())) => info!(lease = %self.name, "released the lease"),
+            Ok(Err(error)) if self.server.is_away() => {
+                let error: kube::Error = error;
+                debug!(error = chain(&error), lease = %self.name, "could not release the lease, it will expire");
+            }
             Ok(Err(error)) => {
                 let error: kube::Error = error;
-                warn!(error = chain(&error), lease = %self.name, "could not give the lease back, it runs out by itself");
+                warn!(error = chain(&error), lease = %self.name, "could not release the lease, it will expire");
             }
-            Err(_) => warn!(lease = %self.name, "could not give the lease back in time, it runs out by itself"),
+            Err(_) if self.server.is_away() => debug!(lease = %self.name, "could not release the lease in time"),
+            Err(_) => warn!(lease = %self.name, "could not release the lease in time, it will expire"),
         }
     }
 
@@ -218,8 +252,8 @@ fn judge(spec: &LeaseSpec, seen: &Sighting, identity: &str, now: Instant, ours: 
         None => Step::Take,
         Some(holder) if holder == identity => Step::Renew,
         Some(_) => {
-            let told = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-            let patience = told.map_or(ours, Duration::from_secs);
+            let written = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+            let patience = written.map_or(ours, Duration::from_secs);
             if now.duration_since(seen.since) > patience { Step::Take } else { Step::Wait }
         }
     }

@@ -1,6 +1,6 @@
-//! The `FirehosePipeline` resource, and the operator that makes it run.
+//! The resources `FirehosePipeline` and `FirehoseBackfill`, and the operator that makes them run.
 
-pub mod build;
+pub mod children;
 mod context;
 pub mod crd;
 mod error;
@@ -8,18 +8,25 @@ mod events;
 #[cfg(test)]
 mod fixture;
 mod hash;
+mod heal;
+mod holder;
 mod lease;
-mod pipelines;
+mod name;
+mod outage;
+mod pause;
 pub mod plan;
 mod reconcile;
+mod recorder;
+mod report;
 mod scaling;
 mod serve;
+mod state;
 mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Client;
+use kube::{Client, Config};
 use penstock_core::settings::Settings;
 use penstock_telemetry::admin::Health;
 use penstock_telemetry::metrics::Metrics;
@@ -29,33 +36,38 @@ use tokio_util::sync::CancellationToken;
 
 use context::Context;
 use lease::{Elector, Times};
+use outage::Servers;
 
 pub use error::OperatorError;
 
 /// How long the tasks may take to end.
 const ENDING: Duration = Duration::from_secs(8);
 
-/// How long a loop may stand still before the process counts as dead, besides its own times.
+/// How long a loop may stand still before the process counts as dead, on top of its own intervals.
 const STILL: Duration = Duration::from_secs(60);
 
-/// Finds the way to the API server: the pod's service account, or the file that KUBECONFIG names.
+/// Connects to the API server, and returns its address: by the pod's service account, or by the file that KUBECONFIG names.
 ///
 /// # Errors
 /// There is neither, or it cannot be read.
-pub async fn connect() -> Result<Client, OperatorError> {
-    Client::try_default().await.map_err(|source| OperatorError::Connect(Box::new(source)))
+pub async fn connect() -> Result<(Client, String), OperatorError> {
+    let refused = |source| OperatorError::Connect(Box::new(source));
+    let config = Config::infer().await.map_err(|source| refused(kube::Error::InferConfig(source)))?;
+    let api_server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+    Ok((Client::try_from(config).map_err(refused)?, api_server))
 }
 
-/// Carries out pipelines while this process holds the lease, until `cancel` is cancelled; then gives the lease back.
+/// Reconciles pipelines while this process holds the lease, until `cancel` is cancelled; then releases the lease.
 ///
-/// `schema` is the hash of the schema that this version's workers need.
+/// `api_server` is the address of the API server that `client` asks, for the log. `schema` is the hash of the schema that
+/// this version's workers need.
 ///
 /// # Errors
 /// The address of the recommendations cannot be bound, the lease is lost (this process must end, and may start again), or a
 /// task fails. An API server or a Redis that is away is no error, nor is a missing CustomResourceDefinition.
 pub async fn run(
     settings: Arc<Settings>,
-    client: Client,
+    (client, api_server): (Client, String),
     schema: String,
     metrics: Metrics,
     health: Health,
@@ -63,28 +75,43 @@ pub async fn run(
 ) -> Result<(), OperatorError> {
     let operator = &settings.operator;
     let identity = operator.pod_name.clone().unwrap_or_else(identity);
-    let context = Arc::new(Context::new(client.clone(), Arc::clone(&settings), schema, identity.clone(), &metrics));
-    let listener = serve::bind(operator.address).await?;
+    let servers = Servers::new(&api_server, operator.retry_period);
+    let context = Arc::new(Context::new(
+        client.clone(),
+        Arc::clone(&settings),
+        schema,
+        identity.clone(),
+        &metrics,
+        servers.clone(),
+    ));
+    let listener = serve::bind(operator.address)?;
     let mut tasks = Tasks::default();
     let ending = CancellationToken::new();
     tasks.spawn("recommendations", serve::run(listener, Arc::clone(&context), ending.clone()));
-    // Whoever stands by is as ready as whoever leads: both answer KEDA.
+    // A standby is as ready as the leader: both answer KEDA.
     health.check("operator").ok();
-    context.telemetry.leading(false);
+    context.events.leading(false);
 
     let times =
         Times { duration: operator.lease_duration, deadline: operator.renew_deadline, retry: operator.retry_period };
     let patience = operator.renew_deadline + operator.retry_period + STILL;
     let heartbeat = health.heartbeat("operator lease", patience);
-    let mut elector =
-        Elector::new(client, &operator.namespace, &operator.lease_name, identity, times, heartbeat.clone());
+    let mut elector = Elector::new(
+        client,
+        &operator.namespace,
+        &operator.lease_name,
+        identity,
+        times,
+        heartbeat.clone(),
+        servers.kubernetes,
+    );
     let ended = match elector.acquire(&cancel).await {
         Some(renewed) => {
-            context.telemetry.leading(true);
+            context.events.leading(true);
             lead(&context, &health, &mut tasks, &ending);
             let renewing = CancellationToken::new();
             let ended = tokio::select! {
-                // First: told to end, tasks do.
+                // First: asked to end, tasks do.
                 biased;
                 () = cancel.cancelled() => Ok(()),
                 lost = elector.keep(renewed, &renewing) => lost,
@@ -100,19 +127,19 @@ pub async fn run(
             ended
         }
         None => {
-            // The answer to the last question may have been a yes.
+            // The last request may have succeeded.
             elector.release().await;
             Ok(())
         }
     };
     ending.cancel();
-    context.telemetry.leading(false);
+    context.events.leading(false);
     tasks.shutdown().await;
     heartbeat.retire();
     ended
 }
 
-/// Starts what only the leader does.
+/// Starts the tasks of the leader.
 fn lead(context: &Arc<Context>, health: &Health, tasks: &mut Tasks, ending: &CancellationToken) {
     let settings = &context.settings.operator;
     let namespaces: Vec<Option<String>> = match settings.watch_namespaces.as_slice() {
@@ -139,6 +166,15 @@ fn lead(context: &Arc<Context>, health: &Health, tasks: &mut Tasks, ending: &Can
         }
         heartbeat.retire();
     });
+    let heartbeat = health.heartbeat("operator backfills", settings.scaling_interval * 2 + STILL);
+    let (healing, end) = (Arc::clone(context), ending.clone());
+    tasks.spawn("backfills", async move {
+        tokio::select! {
+            () = heal::run(healing, heartbeat.clone()) => {}
+            () = end.cancelled() => {}
+        }
+        heartbeat.retire();
+    });
     let end = ending.clone();
     tasks.spawn("kinds", async move {
         tokio::select! {
@@ -148,7 +184,7 @@ fn lead(context: &Arc<Context>, health: &Health, tasks: &mut Tasks, ending: &Can
     });
 }
 
-/// Tells this process from every other one, where nobody says its name.
+/// Makes an identity for a process that was given no name.
 fn identity() -> String {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
     format!("{host}-{}", std::process::id())

@@ -10,6 +10,8 @@ use axum::http::StatusCode;
 use axum::response::Json;
 use axum::routing::get;
 use kube::Api;
+use penstock_core::causes::chain;
+use penstock_core::listen::listen;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -18,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::crd::FirehosePipeline;
 use crate::error::OperatorError;
-use crate::pipelines::Name;
+use crate::name::Name;
 
 /// How long the API server may take where this process does not lead.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -27,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// It is taken, or not of this host.
-pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, OperatorError> {
-    TcpListener::bind(address).await.map_err(|source| OperatorError::Bind { address, source })
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, OperatorError> {
+    listen(address).map_err(|source| OperatorError::Bind { address, source })
 }
 
 /// Serves until cancelled.
@@ -41,14 +43,14 @@ pub(crate) async fn run(listener: TcpListener, context: Arc<Context>, cancel: Ca
     };
     tokio::select! {
         served = served.into_future() => if let Err(error) = served {
-            tracing::error!(%error, "could not serve recommendations");
+            tracing::error!(error = chain(&error), "could not serve recommendations");
         },
         () = cut => {}
     }
 }
 
-/// Answers with the number of workers there are to be: the leader by what it decided, another one by the status that the leader
-/// wrote. No answer at all lets KEDA fall back to what it has, which is right while nobody knows.
+/// Answers with the desired number of workers: the leader from its decision, a standby from the status that the leader wrote. An
+/// error lets KEDA keep what it has, which is right while the number is unknown.
 async fn recommendation(
     State(context): State<Arc<Context>>,
     Path((namespace, name)): Path<(String, String)>,
@@ -56,7 +58,7 @@ async fn recommendation(
     let refused = |status: StatusCode, why: &str| (status, Json(json!({ "error": why })));
     // Names become a part of the path at which the API server is asked.
     if ![&namespace, &name].into_iter().all(|text| is_name(text)) {
-        return refused(StatusCode::NOT_FOUND, "there is no such pipeline");
+        return refused(StatusCode::NOT_FOUND, "no such pipeline");
     }
     let name = Name { namespace, name };
     let decided = context.pipelines.get(&name).and_then(|pipeline| {
@@ -72,10 +74,10 @@ async fn recommendation(
             let workers = pipeline.status.and_then(|status| status.workers).filter(|workers| workers.reason.is_some());
             match workers {
                 Some(workers) => (StatusCode::OK, Json(json!({ "replicas": workers.desired }))),
-                None => refused(StatusCode::SERVICE_UNAVAILABLE, "nothing has been decided yet"),
+                None => refused(StatusCode::SERVICE_UNAVAILABLE, "no decision yet"),
             }
         }
-        Ok(Ok(None)) => refused(StatusCode::NOT_FOUND, "there is no such pipeline"),
+        Ok(Ok(None)) => refused(StatusCode::NOT_FOUND, "no such pipeline"),
         Ok(Err(_)) | Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "the api server does not answer"),
     }
 }

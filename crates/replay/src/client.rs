@@ -11,19 +11,20 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::cbor::{error_frame, info_frame};
+use crate::directory;
 use crate::edition::Chunk;
 use crate::faults::{Admission, GARBAGE, Member, Order};
 use crate::host::Host;
 use crate::http::{self, Cursor, Route};
 use crate::outbox::Outbox;
-use crate::relay::Shared;
 use crate::settings::BadCursor;
+use crate::shared::Shared;
 use crate::timeline::{Opening, open};
 use crate::websocket::{self, AWAY, BINARY, CLOSE, PING, POLICY, PONG, Said, message};
 
@@ -54,6 +55,14 @@ pub(crate) async fn serve(mut stream: TcpStream, shared: &Shared, cancel: &Cance
             },
         }
     };
+    if let Some(request) = &request
+        && member.host.stock.directory().is_some()
+        && let Some(asked) = directory::asked(request)
+    {
+        let host = Arc::clone(&member.host);
+        let answered = spawn_blocking(move || host.ask_directory(&asked)).await.map_err(io::Error::other)?;
+        return answer(stream, &answered).await;
+    }
     let (cursor, upgrade) = match request.as_ref().map(http::route) {
         Some(Route::Subscribe(Cursor::Bad, _)) if member.host.settings.bad_cursor == BadCursor::Http400 => {
             return answer(stream, &http::bad_request(BAD_CURSOR)).await;

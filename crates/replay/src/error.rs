@@ -10,7 +10,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum Error {
     /// A setting is out of its range.
-    #[error("{field} is {value}, allowed is {allowed}")]
+    #[error("{field} is {value}; allowed: {allowed}")]
     Setting {
         /// The field of [`Settings`](crate::Settings).
         field: &'static str,

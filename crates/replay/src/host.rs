@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
+use crate::directory::Asked;
 use crate::edition::Chunk;
 use crate::error::Error;
 use crate::settings::Settings;
@@ -48,7 +50,12 @@ impl Host {
 
     /// Starts the clock, if it does not run.
     pub(crate) fn start(&self) {
-        self.started.get_or_init(Instant::now);
+        self.started.get_or_init(|| {
+            let now = Instant::now();
+            let since = self.settings.live_since.map(|since| Timestamp::now().duration_since(since));
+            // What became live before the clock ran is late, not earlier.
+            since.and_then(|since| now.checked_sub(Duration::try_from(since).ok()?)).unwrap_or(now)
+        });
     }
 
     /// Whether the clock runs.
@@ -69,6 +76,12 @@ impl Host {
     /// The seq of the newest live event; one below the first event's where there is none yet.
     pub(crate) fn head(&self) -> u64 {
         self.stock.timeline().newest(self.live())
+    }
+
+    /// Answers as the directory, where this host is one.
+    pub(crate) fn ask_directory(&self, asked: &Asked) -> Vec<u8> {
+        let directory = self.stock.directory();
+        directory.map(|directory| directory.answer(asked, &self.stock, self.live())).unwrap_or_default()
     }
 
     /// When the event at this position will be live, if it is not and ever will be.

@@ -83,9 +83,14 @@ fn refusal(message: &str) -> String {
 }
 
 fn answer(status: &str, body: &str) -> Vec<u8> {
+    answer_as(status, "application/json", body)
+}
+
+/// Writes a whole answer.
+pub(crate) fn answer_as(status: &str, kind: &str, body: &str) -> Vec<u8> {
     let upgrade = if status.starts_with("426") { "Upgrade: websocket\r\n" } else { "" };
     format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{upgrade}Connection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{upgrade}Connection: close\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()

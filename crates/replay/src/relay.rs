@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -14,9 +14,10 @@ use tracing::{debug, info, warn};
 
 use crate::client;
 use crate::error::Error;
-use crate::faults::{Desk, Fault, Order, end_of};
+use crate::faults::{Fault, Order, end_of};
 use crate::host::Host;
 use crate::settings::Settings;
+use crate::shared::Shared;
 
 /// Time the clients have to end once the relay is cancelled.
 const SHUTDOWN: Duration = Duration::from_secs(6);
@@ -53,8 +54,7 @@ pub async fn bind(settings: Settings) -> Result<Relay, Error> {
             }
         }
     });
-    let shared =
-        Arc::new(Shared { desk: Mutex::new(Desk::new(host)), served: AtomicU64::new(0), clients: AtomicUsize::new(0) });
+    let shared = Arc::new(Shared::new(host));
     Ok(Relay { listener, address, shared, preparing: Some(preparing), _stop: stop.drop_guard() })
 }
 
@@ -98,7 +98,7 @@ impl Relay {
     /// None at present: a client's failure is its own.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), Error> {
         self.shared.desk().host.start();
-        info!(address = %self.address, "relay serves");
+        info!(address = %self.address, "relay listening");
         let mut clients = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -106,7 +106,7 @@ impl Relay {
                 accepted = self.listener.accept() => accepted,
                 Some(ended) = clients.join_next() => {
                     if let Err(error) = ended {
-                        warn!(%error, "client task died");
+                        warn!(error = &error as &dyn std::error::Error, "client task died");
                     }
                     continue;
                 }
@@ -115,14 +115,14 @@ impl Relay {
                 Ok((stream, peer)) => {
                     let (shared, cancel) = (Arc::clone(&self.shared), cancel.clone());
                     clients.spawn(async move {
-                        let _here = Here::new(&shared.clients);
+                        let _counted = shared.count_client();
                         if let Err(error) = client::serve(stream, &shared, &cancel).await {
-                            debug!(%error, %peer, "connection failed");
+                            debug!(error = &error as &dyn std::error::Error, %peer, "connection failed");
                         }
                     });
                 }
                 Err(error) => {
-                    warn!(%error, "could not accept a connection");
+                    warn!(error = &error as &dyn std::error::Error, "could not accept a connection");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -130,7 +130,7 @@ impl Relay {
         drop(self.listener);
         let all_ended = async { while clients.join_next().await.is_some() {} };
         if timeout(SHUTDOWN, all_ended).await.is_err() {
-            warn!(clients = clients.len(), "clients cut off");
+            warn!(clients = clients.len(), "clients disconnected");
         }
         Ok(())
     }
@@ -188,40 +188,17 @@ impl Handle {
         })
     }
 
+    /// Gives up a DID in the directory: its document is gone from now on (410), as after a tombstone. Without effect where the relay is no
+    /// directory, and until a [`Fault::Restart`].
+    pub fn bury(&self, did: &str) {
+        let host = Arc::clone(&self.shared.desk().host);
+        if let Some(directory) = host.stock.directory() {
+            directory.bury(did);
+        }
+    }
+
     /// The seqs that [`Fault::Skip`] left out, in order; those of a timeline that a [`Fault::Restart`] ended are forgotten.
     pub fn skipped(&self) -> Vec<RangeInclusive<u64>> {
         self.shared.desk().host.skipped()
-    }
-}
-
-/// Holds what all clients of a relay share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    desk: Mutex<Desk>,
-    /// Events handed to clients.
-    pub(crate) served: AtomicU64,
-    clients: AtomicUsize,
-}
-
-impl Shared {
-    /// The desk; not to be held for long.
-    pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Counts a client while it is there.
-struct Here<'a>(&'a AtomicUsize);
-
-impl<'a> Here<'a> {
-    fn new(clients: &'a AtomicUsize) -> Self {
-        clients.fetch_add(1, Ordering::Relaxed);
-        Self(clients)
-    }
-}
-
-impl Drop for Here<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

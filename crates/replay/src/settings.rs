@@ -48,10 +48,45 @@ pub enum BadCursor {
     ErrorFrame,
 }
 
+/// Which keys the commits are signed with: the replay's own, one for each account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signing {
+    /// Those of secp256k1, as nearly all of the network.
+    K256,
+    /// Those of NIST P-256.
+    P256,
+    /// Some accounts have one, some the other.
+    Both,
+}
+
+/// Events that became live one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The position of the first one: how many events there were before.
+    pub from: u64,
+    /// When that one became live.
+    pub since: Timestamp,
+    /// How many more did so a second.
+    pub rate: NonZeroU32,
+}
+
+impl Stretch {
+    /// Returns when the event at a position becomes live, in microseconds since 1970.
+    pub(crate) fn micros(&self, position: u64) -> i64 {
+        let step = 1_000_000_000 / i128::from(self.rate.get());
+        let nanos = (i128::from(position) - i128::from(self.from)) * step;
+        self.since.as_microsecond().saturating_add(i64::try_from(nanos.div_euclid(1000)).unwrap_or(i64::MAX))
+    }
+}
+
+/// Turns a frame, of which the seq is given, into what is served in its place; `None` leaves it. What it returns must depend on
+/// its arguments alone: a frame may be asked for again.
+pub type Alter = fn(u64, &[u8]) -> Option<Vec<u8>>;
+
 /// Holds everything a relay is told before it binds.
 ///
-/// The frames depend on `recording`, `total`, `start_seq` and `start_time` alone: two relays that agree in these serve the
-/// same bytes.
+/// The frames depend on `recording`, `total`, `start_seq`, `start_time`, `signing` and `alter` alone, and where `live_since` is given on it, `lived`,
+/// `rate` and `backlog`: two relays that agree in these serve the same bytes.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where to listen; port 0 takes a free one. Default `127.0.0.1:0`.
@@ -82,6 +117,21 @@ pub struct Settings {
     /// The time of the first event, to whole seconds; all times and revs move with it. `None` keeps the recorded ones.
     /// Default `None`.
     pub start_time: Option<Timestamp>,
+    /// When the event at `backlog` becomes live: every event and its records bear the time at which it becomes live at `rate`, so
+    /// that a reader's lag means something. `None` leaves the times to `start_time`. Default `None`.
+    pub live_since: Option<Timestamp>,
+    /// How the events before `backlog` became live, in their order, so that they are served again as they were; where `live_since` is
+    /// given. Those of which nothing is said are taken to have come at `rate`. Default: none.
+    pub lived: Vec<Stretch>,
+    /// What becomes of each frame before it is served, a seq of its own included; cursors and skips still go by the seq that
+    /// it had. Default: nothing.
+    pub alter: Option<Alter>,
+    /// Signs every commit, those of loop 0 included, with keys of the replay's own. Some 60 µs a commit, once for each loop that is
+    /// prepared. `None` leaves the signatures as recorded, which are wrong in every loop but the first. Default `None`.
+    pub signing: Option<Signing>,
+    /// Answers as the directory of the accounts and as their host too: `GET /DID`, `/DID/data`, `/DID/log`, `/export` and
+    /// `com.atproto.sync.getRepoStatus`. Needs `signing`. An account of `did:web` has no document here. Default false.
+    pub directory: bool,
 }
 
 impl Default for Settings {
@@ -100,6 +150,11 @@ impl Default for Settings {
             prepared: 256 << 20,
             start_seq: None,
             start_time: None,
+            live_since: None,
+            lived: Vec::new(),
+            alter: None,
+            signing: None,
+            directory: false,
         }
     }
 }

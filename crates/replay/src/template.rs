@@ -10,7 +10,9 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::error::{Error, Malformed};
-use crate::parse::{self, Hole, Mark, Parsed};
+use crate::names::Names;
+use crate::parse::{self, Commit, Hole, Mark, Parsed, Wanted};
+use crate::settings::Signing;
 use crate::value::{Digest, Value, is_renamable};
 
 /// Copies a value over a place.
@@ -41,6 +43,29 @@ pub(crate) struct Block {
     pub(crate) digest: usize,
     /// Where its CID's text stands, if any record cites it.
     pub(crate) text: Option<usize>,
+    /// Where to sign it, if it is a commit that is signed.
+    pub(crate) signed: Option<Signed>,
+}
+
+/// Where a commit says whose it is, and has its signature.
+#[derive(Debug)]
+pub(crate) struct Signed {
+    /// The DID's place among the values.
+    pub(crate) did: Range<usize>,
+    /// The field `sig` in the block, whose last bytes are the signature.
+    pub(crate) field: Range<usize>,
+    /// The signature's place among the values.
+    pub(crate) at: usize,
+}
+
+/// A value that differs from loop to loop without hanging on a block's content.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    /// Where it stands among the values.
+    pub(crate) at: usize,
+    pub(crate) value: Value,
+    /// The first frame that it stands in.
+    pub(crate) frame: usize,
 }
 
 /// A recording ready to be rewritten.
@@ -56,14 +81,20 @@ pub(crate) struct Templates {
     pub(crate) blocks: Vec<Block>,
     /// The values as recorded.
     pub(crate) values: Vec<u8>,
-    /// Which DIDs, revs and seconds stand where among the values.
-    pub(crate) places: Vec<(usize, Value)>,
+    /// Which DIDs, revs and times stand where among the values, in that order.
+    pub(crate) places: Vec<Placed>,
     /// Each frame's recorded seq.
     pub(crate) seqs: Vec<u64>,
     /// The first event's time, seconds since 1970.
     pub(crate) first_second: i64,
     /// Seconds that all recorded times fit in.
     pub(crate) seconds: i64,
+    /// When each frame's event happened, milliseconds since 1970; where unreadable, as the one before.
+    pub(crate) millis: Vec<i64>,
+    /// What the DIDs are called in each loop.
+    pub(crate) names: Names,
+    /// With what kind of keys commits are signed, if they are.
+    pub(crate) signing: Option<Signing>,
 }
 
 impl Templates {
@@ -71,12 +102,17 @@ impl Templates {
     ///
     /// # Errors
     /// [`Error::ParseFrame`] for the first frame that cannot be served or rewritten.
-    pub(crate) fn new(frames: &[Bytes]) -> Result<Self, Error> {
+    pub(crate) fn new(
+        frames: &[Bytes],
+        signing: Option<Signing>,
+        names: impl FnOnce(u64) -> Names,
+    ) -> Result<Self, Error> {
         let refused = |(frame, source)| Error::ParseFrame { frame, source };
         let dids = parse::dids(frames).map_err(refused)?;
+        let wanted = Wanted { dids: &dids, signed: signing.is_some() };
         let mut parsed: Vec<Parsed> = Vec::with_capacity(frames.len());
         for (n, frame) in frames.iter().enumerate() {
-            let one = parse::parse(frame, &dids).map_err(|source| refused((n, source)))?;
+            let one = parse::parse(frame, wanted).map_err(|source| refused((n, source)))?;
             if parsed.last().is_some_and(|before| before.seq >= one.seq) {
                 return Err(refused((n, Malformed::SeqOrder { seq: one.seq })));
             }
@@ -91,7 +127,7 @@ impl Templates {
         for (n, (frame, parsed)) in frames.iter().zip(&parsed).enumerate() {
             builder.frame(frame, parsed, &order).map_err(|source| refused((n, source)))?;
         }
-        Ok(builder.finish(&parsed, &order))
+        Ok(builder.finish(&parsed, &order, signing, names))
     }
 }
 
@@ -136,8 +172,8 @@ impl Order {
 
     fn changes(&self, value: &Value) -> bool {
         match value {
-            Value::Did(_) | Value::Tid(_) | Value::Second(_) => true,
             Value::Digest(digest) | Value::CidText(digest) => self.changed.contains(digest),
+            _ => true,
         }
     }
 }
@@ -150,6 +186,8 @@ struct Builder {
     frames: Vec<Range<usize>>,
     values: Vec<u8>,
     places: HashMap<Value, usize>,
+    /// Each value in the order of the places, with the first frame that it stands in.
+    placed: Vec<Placed>,
     /// Where the first copy of each block stands.
     blocks: HashMap<Digest, Range<usize>>,
 }
@@ -195,34 +233,51 @@ impl Builder {
     fn value(&mut self, value: &Value) -> (usize, usize) {
         let bytes = value.to_bytes();
         let from = *self.places.entry(value.clone()).or_insert_with(|| {
+            let at = self.values.len();
             self.values.extend_from_slice(&bytes);
-            self.values.len() - bytes.len()
+            if !matches!(value, Value::Digest(_) | Value::CidText(_) | Value::Signature(..)) {
+                self.placed.push(Placed { at, value: value.clone(), frame: self.frames.len() });
+            }
+            at
         });
         (from, bytes.len())
     }
 
-    fn finish(mut self, parsed: &[Parsed], order: &Order) -> Templates {
+    fn finish(
+        self,
+        parsed: &[Parsed],
+        order: &Order,
+        signing: Option<Signing>,
+        names: impl FnOnce(u64) -> Names,
+    ) -> Templates {
+        let commits: HashMap<Digest, &Commit> =
+            parsed.iter().flat_map(|frame| frame.commits.iter().map(|(digest, commit)| (*digest, commit))).collect();
         let blocks = order.blocks.iter().filter_map(|digest| {
             let bytes = self.blocks.get(digest)?.clone();
             let patches = self.patches.partition_point(|patch| (patch.at as usize) < bytes.start)
                 ..self.patches.partition_point(|patch| (patch.at as usize) < bytes.end);
             let text = self.places.get(&Value::CidText(*digest)).copied();
+            let signed = commits.get(digest).and_then(|commit| {
+                let did = *self.places.get(&Value::Did(commit.did.clone()))?;
+                let at = *self.places.get(&commit.signature)?;
+                Some(Signed { did: did..did + commit.did.len(), field: commit.field.clone(), at })
+            });
             // Every block stands behind its own CID in some CAR, so its digest is among the values.
             let digest = *self.places.get(&Value::Digest(*digest))?;
-            Some(Block { bytes, patches, digest, text })
+            Some(Block { bytes, patches, digest, text, signed })
         });
         let blocks = blocks.collect();
-        let mut places: Vec<(usize, Value)> = self
-            .places
-            .drain()
-            .filter(|(value, _)| matches!(value, Value::Did(_) | Value::Tid(_) | Value::Second(_)))
-            .map(|(value, place)| (place, value))
-            .collect();
-        places.sort_unstable_by_key(|(place, _)| *place);
         let times = parsed.iter().filter_map(|frame| frame.second);
         let (first, earliest, latest) = times.fold((None, i64::MAX, i64::MIN), |(first, earliest, latest), second| {
             (first.or(Some(second)), earliest.min(second), latest.max(second))
         });
+        let mut milli = first.unwrap_or(0).saturating_mul(1000);
+        let millis = parsed.iter().map(|frame| {
+            milli = frame.milli.unwrap_or(milli);
+            milli
+        });
+        let millis = millis.collect();
+        let salt = self.bytes.len() as u64;
         Templates {
             bytes: self.bytes,
             patches: self.patches,
@@ -230,10 +285,13 @@ impl Builder {
             frames: self.frames,
             blocks,
             values: self.values,
-            places,
+            places: self.placed,
             seqs: parsed.iter().map(|frame| frame.seq).collect(),
             first_second: first.unwrap_or(0),
             seconds: latest.saturating_sub(earliest).max(0) + 1,
+            millis,
+            names: names(salt),
+            signing,
         }
     }
 }

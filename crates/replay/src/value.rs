@@ -16,12 +16,18 @@ pub(crate) enum Value {
     Did(Box<[u8]>),
     /// A revision, as the integer behind its 13 characters.
     Tid(u64),
-    /// The first 19 characters of a datetime, as seconds since 1970.
+    /// The first 19 characters of a datetime that has no milliseconds, as seconds since 1970.
     Second(i64),
+    /// The first 23 characters of a datetime that has them, as milliseconds since 1970.
+    Milli(i64),
+    /// The same of an event itself, and that event's seq: each has its own.
+    Time(i64, u64),
     /// The digest inside a binary CID.
     Digest(Digest),
     /// The CID of a DAG-CBOR block as text, as a strongRef has it.
     CidText(Digest),
+    /// The signature in the commit of this digest.
+    Signature(Digest, Box<[u8]>),
 }
 
 impl Value {
@@ -31,8 +37,10 @@ impl Value {
             Self::Did(did) => did.to_vec(),
             Self::Tid(tid) => tid_text(*tid).to_vec(),
             Self::Second(second) => second_text(*second),
+            Self::Milli(milli) | Self::Time(milli, _) => milli_text(*milli),
             Self::Digest(digest) => digest.to_vec(),
             Self::CidText(digest) => cid_text(digest),
+            Self::Signature(_, signature) => signature.to_vec(),
         }
     }
 }
@@ -64,7 +72,8 @@ pub(crate) fn cid_text(digest: &Digest) -> Vec<u8> {
 }
 
 const TID_ALPHABET: &[u8; 32] = b"234567abcdefghijklmnopqrstuvwxyz";
-const TID_CHARS: usize = 13;
+/// Characters of a TID.
+pub(crate) const TID_CHARS: usize = 13;
 /// Bits of a TID below its microseconds.
 const TID_CLOCK_BITS: u32 = 10;
 
@@ -92,7 +101,14 @@ pub(crate) fn tid_moved(tid: u64, seconds: i64) -> u64 {
     tid.saturating_add_signed(seconds.saturating_mul(SECOND)).min(i64::MAX as u64)
 }
 
+/// Moves a TID to another time, in microseconds since 1970, keeping its clock id.
+pub(crate) fn tid_at(tid: u64, micros: u64) -> u64 {
+    const CLOCK: u64 = (1 << TID_CLOCK_BITS) - 1;
+    (micros.min(i64::MAX as u64 >> TID_CLOCK_BITS) << TID_CLOCK_BITS) | (tid & CLOCK)
+}
+
 const SECOND_CHARS: usize = 19;
+const MILLI_CHARS: usize = 23;
 /// Times from 1970 to 2200 are moved; others are somebody's joke, and stay.
 const MOVABLE: std::ops::Range<i64> = 0..7_258_118_400;
 
@@ -102,6 +118,23 @@ pub(crate) fn second_of_text(text: &[u8]) -> Option<i64> {
     let second = Offset::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok()?.as_second();
     // Only what is written back the same may be rewritten: the parser takes other forms too.
     (MOVABLE.contains(&second) && second_text(second) == text.as_bytes()).then_some(second)
+}
+
+/// Reads the first 23 characters of a datetime, `2026-11-21T07:43:44.864`, whatever further digits and zone follow.
+pub(crate) fn milli_of_text(text: &[u8]) -> Option<i64> {
+    let second = second_of_text(text)?;
+    let digits = text.get(SECOND_CHARS..MILLI_CHARS)?.strip_prefix(b".")?;
+    let milli = digits
+        .iter()
+        .try_fold(0, |milli, digit| digit.is_ascii_digit().then(|| milli * 10 + i64::from(digit - b'0')))?;
+    Some(second * 1000 + milli)
+}
+
+/// Writes the first 23 characters of a datetime.
+pub(crate) fn milli_text(milli: i64) -> Vec<u8> {
+    let mut text = second_text(milli.div_euclid(1000));
+    text.extend_from_slice(format!(".{:03}", milli.rem_euclid(1000)).as_bytes());
+    text
 }
 
 /// Writes the first 19 characters of a datetime.
@@ -166,6 +199,25 @@ mod tests {
         {
             assert_eq!(second_of_text(text.as_bytes()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn milliseconds_are_read_where_all_three_are_there() {
+        for text in ["2026-11-21T07:43:44.864Z", "2026-11-21T07:43:44.864123+09:00"] {
+            assert_eq!(milli_of_text(text.as_bytes()), Some(1_795_247_024_864), "{text}");
+        }
+        assert_eq!(milli_text(1_795_247_024_064), b"2026-11-21T07:43:44.064");
+        for text in ["2026-11-21T07:43:44Z", "2026-11-21T07:43:44.86Z", "2026-11-21T07:43:44+09:00", "yesterday"] {
+            assert_eq!(milli_of_text(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tid_takes_another_time_and_keeps_its_clock_id() {
+        let tid = tid_of_text(b"3n2sm4n4vwk22").unwrap();
+        assert_eq!(tid_at(tid, tid >> 10), tid);
+        assert_eq!(tid_at(tid, 7), (7 << 10) | (tid & 1023));
+        assert!(tid_at(tid, u64::MAX) <= i64::MAX as u64, "the top bit is 0");
     }
 
     #[test]

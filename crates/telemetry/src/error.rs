@@ -2,17 +2,19 @@
 
 use std::io;
 
+/// What a log level may be, as messages name it.
+pub const LOG_LEVELS: &str = "error, warn, info, debug, trace, off, or a filter such as info,penstock_ingest=debug";
+
 /// Names the action around logs, signals or the admin server that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The log level or filter is not one.
-    #[error(
-        "LOG_LEVEL {filter:?} is neither a level (error, warn, info, debug, trace, off) nor a filter such as \
-         info,penstock_ingest=debug"
-    )]
+    #[error("{filter:?} is no log level: {why}; use {LOG_LEVELS}")]
     ParseLogFilter {
         /// The value as it was given.
         filter: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// Logs were initialised twice in one process.
     #[error("could not install the log subscriber")]
@@ -21,7 +23,7 @@ pub enum TelemetryError {
         source: tracing_subscriber::util::TryInitError,
     },
     /// The level was to be changed where no log was initialised.
-    #[error("there is no log whose level could be changed")]
+    #[error("logging is not set up, so its level cannot be changed")]
     NoLogs,
     /// The process could not register for a signal.
     #[error("could not listen for {signal}")]
@@ -72,7 +74,7 @@ pub enum TelemetryError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A header for the collector is none.
-    #[error("telemetry.otlpHeaders: {name} is no header, or its value is none that a header can have")]
+    #[error("telemetry.otlpHeaders: {name} is not a valid header name, or its value is not a valid header value")]
     ExportHeader {
         /// The header's name; its value may be a secret.
         name: String,

@@ -14,6 +14,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use penstock_core::servers::{Kind, Server};
+use penstock_core::units::seconds;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -25,19 +27,20 @@ use crate::traces::{self, ByRatio, Traces, threshold};
 
 pub use collector::Protocol;
 
+/// How often it is tried where only traces are sent.
+const EVERY: Duration = Duration::from_secs(1);
+
 /// What is exported, whereto and how.
 #[derive(Clone)]
 pub struct ExportSettings {
-    /// The collector, `http://…` or `https://…` without a slash at the end.
-    pub endpoint: String,
-    /// How it is spoken to.
-    pub protocol: Protocol,
-    /// Headers of each request; never printed.
-    pub headers: Vec<(String, String)>,
-    /// How long it may take to answer.
+    /// Where traces are sent to; `None` for nowhere.
+    pub traces: Option<Target>,
+    /// Where metrics are sent to; `None` for nowhere.
+    pub metrics: Option<Target>,
+    /// How often metrics are sent.
+    pub metrics_interval: Duration,
+    /// How long a collector may take to answer.
     pub timeout: Duration,
-    /// How often metrics are sent; `None` for never.
-    pub metrics_interval: Option<Duration>,
     /// The share of events and requests that is traced, 0 to 1.
     pub ratio: f64,
     /// From which time on a span is slow, and exported in any case.
@@ -50,12 +53,27 @@ pub struct ExportSettings {
     pub attributes: Vec<(String, String)>,
 }
 
+/// A collector, for one signal.
+#[derive(Clone)]
+pub struct Target {
+    /// The address as it is told, `http://…` or `https://…`.
+    pub collector: String,
+    /// The same with the path that the signal is posted to where it goes over HTTP.
+    pub url: String,
+    /// How it is spoken to.
+    pub protocol: Protocol,
+    /// Headers of each request; never printed.
+    pub headers: Vec<(String, String)>,
+}
+
 /// What goes on exporting until it is shut down.
 #[derive(Debug, Default)]
 pub struct Exporting {
     tasks: JoinSet<()>,
     stop: CancellationToken,
     flush: Duration,
+    /// Who is sent to, by address.
+    servers: Vec<(String, Server)>,
     /// Owns the queue's end that spans go into.
     provider: Option<SdkTracerProvider>,
 }
@@ -64,24 +82,67 @@ pub struct Exporting {
 
 impl Exporting {
     /// Starts to export the spans and metrics of this process; once in a process, in its runtime.
-    pub(crate) fn start(settings: &ExportSettings, metrics: &Metrics) -> Result<Self, TelemetryError> {
+    ///
+    /// What cannot be exported is left out, and the reason returned: it is no reason not to do the work.
+    pub(crate) fn start(settings: &ExportSettings, metrics: &Metrics) -> (Self, Vec<TelemetryError>) {
+        let mut exporting = Self { flush: settings.flush, ..Self::default() };
         let resource = resource(settings);
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        let (queue, sending) = spans::queue(settings, &resource, metrics)?;
-        tasks.spawn(sending.run(stop.clone()));
-        if let Some(every) = settings.metrics_interval {
-            let sending = metrics::Sending::new(settings, &resource, metrics)?;
-            tasks.spawn(sending.run(every, stop.clone()));
-        }
+        let sends_metrics = settings.metrics.as_ref().map(|target| (target, settings.metrics_interval));
+        let sends_traces =
+            settings.traces.as_ref().map(|target| (target, sends_metrics.map_or(EVERY, |(_, every)| every)));
+        let traces =
+            sends_traces.map(|(target, every)| exporting.send_traces(target, every, settings, &resource, metrics));
+        let measures =
+            sends_metrics.map(|(target, every)| exporting.send_metrics(target, every, settings, &resource, metrics));
+        let failed = [traces, measures].into_iter().flatten().filter_map(Result::err).collect();
+        (exporting, failed)
+    }
+
+    fn send_traces(
+        &mut self,
+        target: &Target,
+        every: Duration,
+        settings: &ExportSettings,
+        resource: &Resource,
+        metrics: &Metrics,
+    ) -> Result<(), TelemetryError> {
+        let server = self.server(target, every);
+        let (queue, sending) = spans::queue(target, settings, resource, &server, metrics)?;
+        self.tasks.spawn(sending.run(self.stop.clone()));
         let threshold = threshold(settings.ratio);
         let provider = SdkTracerProvider::builder()
             .with_sampler(ByRatio { threshold })
-            .with_resource(resource)
+            .with_resource(resource.clone())
             .with_span_processor(queue)
             .build();
         traces::install(Traces { tracer: provider.tracer("penstock"), threshold, slow: settings.slow });
-        Ok(Self { tasks, stop, flush: settings.flush, provider: Some(provider) })
+        self.provider = Some(provider);
+        Ok(())
+    }
+
+    fn send_metrics(
+        &mut self,
+        target: &Target,
+        every: Duration,
+        settings: &ExportSettings,
+        resource: &Resource,
+        metrics: &Metrics,
+    ) -> Result<(), TelemetryError> {
+        let server = self.server(target, every);
+        let sending = metrics::Sending::new(target, settings, resource, &server, metrics)?;
+        self.tasks.spawn(sending.run(every, self.stop.clone()));
+        Ok(())
+    }
+
+    /// Returns the server of that address: whoever takes both signals is told of once.
+    fn server(&mut self, target: &Target, every: Duration) -> Server {
+        if let Some((_, server)) = self.servers.iter().find(|(address, _)| *address == target.collector) {
+            return server.clone();
+        }
+        let means = "traces and metrics are dropped meanwhile";
+        let server = Server::new(Kind::Collector, &target.collector, means, every);
+        self.servers.push((target.collector.clone(), server.clone()));
+        server
     }
 
     /// Returns what makes spans of the `tracing` crate those of traces; none where nothing is exported.
@@ -95,7 +156,10 @@ impl Exporting {
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(self.flush, all).await.is_err() {
             self.tasks.shutdown().await;
-            warn!(deadline = ?self.flush, "the last traces or metrics were not sent in time, they are dropped");
+            if self.servers.iter().any(|(_, server)| server.is_away()) {
+                return;
+            }
+            warn!(deadline_seconds = seconds(self.flush), "the last traces or metrics were not sent in time, dropped");
         }
     }
 }

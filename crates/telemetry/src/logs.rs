@@ -1,5 +1,6 @@
 //! Log lines on standard error, for a machine (JSON) or a person (pretty).
 
+mod filter;
 mod json;
 mod limit;
 mod panics;
@@ -26,29 +27,16 @@ use crate::TelemetryError;
 use crate::metrics::Counter;
 use limit::Limit;
 
-/// Libraries whose debug lines would drown ours; a filter that names them overrides.
-const NOISY: &[&str] = &[
-    "fred",
-    "h2",
-    "hyper",
-    "hyper_util",
-    "kube",
-    "opentelemetry",
-    "rustls",
-    "sqlx",
-    "tokio_tungstenite",
-    "tonic",
-    "tower",
-    "tungstenite",
-];
+pub use filter::is_log_filter;
+pub(crate) use filter::parse as parse_filter;
 
 /// Says which log lines are written, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
     /// The form of a line; default [`LogFormat::Auto`].
     pub format: LogFormat,
-    /// A level in any case (error, warn, info, debug, trace, off; WARNING and CRITICAL too), with libraries at warn,
-    /// or a filter such as `info,penstock_ingest=debug`, taken as it is; default `info`.
+    /// A level in any case (error, warn, info, debug, trace, off; WARNING and CRITICAL too), without lines of libraries (debug
+    /// and trace: with those at warn), or a filter such as `info,penstock_ingest=debug`, taken as it is; default `info`.
     pub filter: String,
 }
 
@@ -100,12 +88,17 @@ pub(crate) fn install(
     };
     let ansi = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let limit = Limit::new(suppressed);
-    let (filter, handle) = reload::Layer::new(parse_filter(&settings.filter)?);
+    let (filter, handle) = reload::Layer::new(filter::parse(&settings.filter)?);
     let filter = filter.and(limit.clone());
     // A line that cannot be written is dropped: saying so on the same closed pipe would panic.
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
     let lines = if pretty {
-        lines.with_ansi(ansi).event_format(pretty::Pretty { limit }).with_filter(filter).boxed()
+        lines
+            .with_ansi(ansi)
+            .fmt_fields(pretty::Fields)
+            .event_format(pretty::Pretty { limit })
+            .with_filter(filter)
+            .boxed()
     } else {
         lines.fmt_fields(json::Fields).event_format(json::Line { limit }).with_filter(filter).boxed()
     };
@@ -150,7 +143,7 @@ pub fn log_level() -> String {
 ///
 /// [`TelemetryError::ParseLogFilter`] for a filter that is none; [`TelemetryError::NoLogs`] before [`init_logs`].
 pub fn set_log_level(text: &str) -> Result<(), TelemetryError> {
-    let filter = parse_filter(text)?;
+    let filter = filter::parse(text)?;
     let mut level = level();
     let level = level.as_mut().ok_or(TelemetryError::NoLogs)?;
     if !(level.replace)(filter) {
@@ -160,43 +153,14 @@ pub fn set_log_level(text: &str) -> Result<(), TelemetryError> {
     Ok(())
 }
 
+/// Says whether a character is a control, ends a line, or turns the direction of the text around it.
+fn is_invisible(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
 fn level() -> std::sync::MutexGuard<'static, Option<InUse>> {
     LEVEL.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Says whether a filter is one that [`init_logs`] takes.
-#[must_use]
-pub fn is_log_filter(filter: &str) -> bool {
-    parse_filter(filter).is_ok()
-}
-
-fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
-    let refused = || TelemetryError::ParseLogFilter { filter: filter.to_owned() };
-    let directives = match filter.trim() {
-        filter if filter.contains(['=', ',', '[']) => filter.to_owned(),
-        // A lone word that is no level would be taken for a target, and silence everything else.
-        word => {
-            let level = parse_level(word).ok_or_else(refused)?;
-            let libraries = if matches!(level, "off" | "error") { level } else { "warn" };
-            let noisy = NOISY.iter().map(|library| format!(",{library}={libraries}"));
-            // It tells of each lost connection once more, behind the line of whoever lost it.
-            let twice = ",fred::router::responses=error".to_owned();
-            std::iter::once(level.to_owned()).chain(noisy).chain([twice]).collect()
-        }
-    };
-    EnvFilter::try_new(directives).map_err(|_| refused())
-}
-
-fn parse_level(word: &str) -> Option<&'static str> {
-    Some(match word.to_ascii_lowercase().as_str() {
-        "off" => "off",
-        "critical" | "fatal" | "error" => "error",
-        "warning" | "warn" => "warn",
-        "info" => "info",
-        "debug" => "debug",
-        "trace" | "notset" => "trace",
-        _ => return None,
-    })
 }
 
 // === impl Clock ===
@@ -204,38 +168,5 @@ fn parse_level(word: &str) -> Option<&'static str> {
 impl FormatTime for Clock {
     fn format_time(&self, out: &mut Writer<'_>) -> fmt::Result {
         write!(out, "{:.3}", Timestamp::now())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn python_level_names_are_levels() {
-        for (word, level) in [("WARNING", "warn"), ("CRITICAL", "error"), ("Info", "info"), (" debug ", "debug")] {
-            let filter = parse_filter(word).unwrap().to_string();
-            assert!(filter.split(',').any(|directive| directive == level), "{word}: {filter}");
-        }
-    }
-
-    #[test]
-    fn libraries_stay_at_warn_when_we_debug() {
-        let filter = parse_filter("debug").unwrap().to_string();
-        assert!(filter.contains("sqlx=warn") && filter.contains("fred=warn"), "{filter}");
-    }
-
-    #[test]
-    fn a_filter_is_taken_as_it_is() {
-        let filter = parse_filter("info,penstock_ingest=debug").unwrap().to_string();
-        assert!(!filter.contains("sqlx"), "{filter}");
-    }
-
-    #[test]
-    fn a_word_that_is_no_level_is_refused() {
-        for word in ["verbose", "", "5", "info,penstock=loud"] {
-            let error = parse_filter(word).unwrap_err().to_string();
-            assert!(error.contains(word) && error.contains("debug"), "{error}");
-        }
     }
 }

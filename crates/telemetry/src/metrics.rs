@@ -1,6 +1,7 @@
-//! The metrics of a process: counted through handles, read as OpenMetrics text.
+//! The metrics of a process: counted through handles, read as text.
 
 mod definitions;
+mod format;
 mod histogram;
 mod process;
 mod series;
@@ -16,14 +17,12 @@ use prometheus_client::registry::Registry;
 use series::{Label, Series};
 
 pub use definitions::{Definition, Kind, Metric};
+pub use format::Format;
 pub use histogram::Histogram;
 pub use prometheus_client::metrics::counter::Counter;
 
 /// A value that rises and falls; exact for integers up to 2^53.
 pub type Gauge = prometheus_client::metrics::gauge::Gauge<f64, AtomicU64>;
-
-/// The media type of [`Metrics::encode`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Holds the metrics of one process; clones share them.
 ///
@@ -102,7 +101,12 @@ impl Metrics {
         }
     }
 
-    /// Writes every metric in use as OpenMetrics text, of media type [`CONTENT_TYPE`].
+    /// Writes every metric in use in one of the formats.
+    pub fn encode_as(&self, format: Format) -> String {
+        format.of_openmetrics(self.encode())
+    }
+
+    /// Writes every metric in use as OpenMetrics.
     pub fn encode(&self) -> String {
         let mut out = String::with_capacity(16 * 1024);
         if let Err(error) = text::encode(&mut out, &self.shared.registry) {

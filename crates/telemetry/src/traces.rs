@@ -81,6 +81,17 @@ pub fn adopt(span: &tracing::Span, traceparent: &[u8]) {
     }
 }
 
+/// Links a span of the `tracing` crate, not entered yet, to the span that a W3C `traceparent` names: the trace stays its own,
+/// and so does whether it is taken.
+pub fn link(span: &tracing::Span, traceparent: &[u8]) {
+    let Ok(text) = str::from_utf8(traceparent) else { return };
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &TraceParent(text));
+    let caller = context.span().span_context().clone();
+    if caller.is_valid() {
+        span.add_link(caller);
+    }
+}
+
 /// Tells what the clock on the wall showed at an instant.
 pub fn wall_time(at: Instant) -> SystemTime {
     let now = SystemTime::now();

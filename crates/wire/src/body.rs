@@ -1,6 +1,7 @@
 //! The two objects of a frame, borrowed from it: `blocks` stays where it was received.
 //!
-//! Unknown fields are passed over. Deprecated ones (`tooBig`, `rebase`, `blobs`) may be absent.
+//! Unknown fields are passed over. Deprecated ones (`tooBig`, `rebase`, `blobs`) may be absent. This is the strict reading, and
+//! the quick one; `envelope.rs` reads what it does not.
 
 use std::fmt;
 
@@ -31,6 +32,9 @@ pub(crate) struct CommitBody<'a> {
     pub(crate) ops: Ops<'a>,
     #[serde(rename = "tooBig")]
     pub(crate) too_big: Option<bool>,
+    /// The root of the tree before; older hosts do not say it.
+    #[serde(borrow, rename = "prevData")]
+    pub(crate) prev_data: Option<Link<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -59,33 +63,6 @@ pub(crate) struct AccountBody<'a> {
     pub(crate) status: Option<&'a str>,
 }
 
-#[derive(Deserialize)]
-pub(crate) struct InfoBody<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) message: Option<&'a str>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct ErrorBody<'a> {
-    pub(crate) error: &'a str,
-    pub(crate) message: Option<&'a str>,
-}
-
-/// What can still be said of a body that is not as its lexicon says.
-#[derive(Deserialize)]
-pub(crate) struct Glimpse<'a> {
-    pub(crate) seq: u64,
-    pub(crate) did: Option<&'a str>,
-    pub(crate) repo: Option<&'a str>,
-    pub(crate) time: Option<&'a str>,
-}
-
-/// The least a body has to have.
-#[derive(Deserialize)]
-pub(crate) struct Numbered {
-    pub(crate) seq: u64,
-}
-
 /// The commit block, as far as the frame can be held against it.
 #[derive(Deserialize)]
 pub(crate) struct CommitBlock<'a> {
@@ -105,6 +82,9 @@ pub(crate) struct Op<'a> {
     pub(crate) path: &'a str,
     #[serde(borrow)]
     pub(crate) cid: Option<Link<'a>>,
+    /// What the record was before; absent where the host says nothing of it.
+    #[serde(borrow)]
+    pub(crate) prev: Option<Link<'a>>,
 }
 
 // === impl Ops ===

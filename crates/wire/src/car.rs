@@ -1,6 +1,7 @@
 //! The CAR of a commit: its first root and its blocks, every one held against its CID.
 //!
-//! Blocks may come in any order, twice, and in excess of what the commit needs.
+//! Blocks may come in any order, twice, and in excess of what the commit needs. What is wrong with one of them is said, and
+//! the others are read.
 
 use std::fmt;
 
@@ -8,17 +9,22 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use sha2::{Digest, Sha256};
 
+use crate::cbor::{self, Input, major};
 use crate::cid::{Cid, Link};
 use crate::error::BadReason;
 
 /// Up to this many blocks a search from the front is quicker than sorting them.
 const UNSORTED: usize = 32;
 
-/// A CAR whose blocks are all what their CIDs say.
+/// A CAR, of which only blocks that are what their CIDs say are used.
 #[derive(Debug)]
 pub(crate) struct Car<'a> {
     /// The commit, by the rules of atproto.
     pub(crate) root: Cid<'a>,
+    /// Blocks that are not what their CIDs say.
+    pub(crate) spoilt: Vec<(Cid<'a>, &'a [u8])>,
+    /// Why it was not read to its end, or what else is wrong with it.
+    pub(crate) fault: Option<BadReason>,
     blocks: Vec<(Cid<'a>, &'a [u8])>,
 }
 
@@ -35,33 +41,43 @@ struct First<'a>(Option<Link<'a>>);
 // === impl Car ===
 
 impl<'a> Car<'a> {
-    /// Reads a CAR and hashes each of its blocks.
+    /// Reads a CAR as far as it can be read, `limit` bytes of it at most, and hashes each of its blocks.
     ///
     /// # Errors
-    /// Framing that is no CARv1, CIDs that are not atproto's, and blocks that are not what their CID says.
-    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, BadReason> {
-        let mut rest = bytes;
+    /// A header that is not that of a CARv1 with the CID of a commit.
+    pub(crate) fn read(bytes: &'a [u8], limit: usize) -> Result<Self, BadReason> {
+        let mut fault = (bytes.len() > limit).then_some(BadReason::BlocksTooLarge { len: bytes.len(), limit });
+        let mut rest = bytes.get(..limit).unwrap_or(bytes);
         let header = take_section(&mut rest)?;
-        let header: Header<'_> =
-            serde_ipld_dagcbor::from_slice(header).map_err(|_| car("its header is not {roots, version}"))?;
-        if header.version != 1 {
-            return Err(car("its version is not 1"));
-        }
-        let root =
-            header.roots.0.and_then(Link::dag_cbor).ok_or_else(|| car("its first root is not the cid of a commit"))?;
+        let root = root_of(header)?;
         let mut blocks = Vec::with_capacity(16);
+        let mut spoilt = Vec::new();
         while !rest.is_empty() {
-            let section = take_section(&mut rest)?;
-            let (cid, data) = Cid::take(section).ok_or_else(|| car("a block's cid is not version 1 with sha-256"))?;
-            if Sha256::digest(data).as_slice() != cid.digest() {
-                return Err(BadReason::BlockHash { cid: cid.text().as_str().into() });
+            let section = match take_section(&mut rest) {
+                Ok(section) => section,
+                // Where a section does not end nothing says where the next one begins.
+                Err(reason) => {
+                    fault.get_or_insert(reason);
+                    break;
+                }
+            };
+            match Cid::take(section) {
+                Some((cid, data)) if Sha256::digest(data).as_slice() == cid.digest() => blocks.push((cid, data)),
+                Some(block) => spoilt.push(block),
+                None => {
+                    fault.get_or_insert(car("a block's cid is not version 1 with sha-256"));
+                }
             }
-            blocks.push((cid, data));
         }
         if blocks.len() > UNSORTED {
             blocks.sort_unstable_by_key(|(cid, _)| *cid);
         }
-        Ok(Self { root, blocks })
+        Ok(Self { root, spoilt, fault, blocks })
+    }
+
+    /// Returns what is wrong with it in the first place, if anything is.
+    pub(crate) fn first_fault(&self) -> Option<BadReason> {
+        self.spoilt.first().map(|(cid, _)| hash_of(*cid)).or_else(|| self.fault.clone())
     }
 
     /// Returns the bytes of a block.
@@ -73,6 +89,23 @@ impl<'a> Car<'a> {
         };
         found.map(|(_, data)| *data)
     }
+}
+
+/// Reads a header, and returns the first root.
+pub(crate) fn root_of(header: &[u8]) -> Result<Cid<'_>, BadReason> {
+    let header = serde_ipld_dagcbor::from_slice(header)
+        .ok()
+        .or_else(|| Header::of_any_order(header))
+        .ok_or_else(|| car("its header is not {roots, version}"))?;
+    if header.version != 1 {
+        return Err(car("its version is not 1"));
+    }
+    header.roots.0.and_then(Link::dag_cbor).ok_or_else(|| car("its first root is not the cid of a commit"))
+}
+
+/// Says that a block is not what its CID says.
+pub(crate) fn hash_of(cid: Cid<'_>) -> BadReason {
+    BadReason::BlockHash { cid: cid.text().as_str().into() }
 }
 
 /// Takes one length-prefixed section.
@@ -103,6 +136,19 @@ fn take_varint(rest: &mut &[u8]) -> Result<u64, BadReason> {
 
 fn car(detail: &'static str) -> BadReason {
     BadReason::Car { detail }
+}
+
+// === impl Header ===
+
+impl<'a> Header<'a> {
+    /// Reads a header whose keys stand in another order: nothing holds it against a hash.
+    fn of_any_order(section: &'a [u8]) -> Option<Self> {
+        let mut input = Input::new(section);
+        let [roots, version] = cbor::fields(&mut input, ["roots", "version"]).ok().filter(|_| input.is_empty())?;
+        let mut roots = Input::new(roots.once()?).open(major::LIST)?;
+        let first = roots.next().ok()?.and_then(cbor::link).map(Link);
+        Some(Self { roots: First(first), version: cbor::number(version.once()?)?.try_into().ok()? })
+    }
 }
 
 // === impl First ===

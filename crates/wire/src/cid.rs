@@ -36,7 +36,8 @@ impl<'a> Link<'a> {
             return Ok(());
         }
         match ipld_core::cid::Cid::try_from(self.0) {
-            Ok(cid) if cid.encoded_len() == self.0.len() => {
+            // Written again: a number beyond 64 bits is read as what is left of it.
+            Ok(cid) if cid.to_bytes() == self.0 => {
                 out.extend_from_slice(cid.to_string().as_bytes());
                 Ok(())
             }
@@ -81,6 +82,16 @@ impl<'a> Cid<'a> {
     /// Returns the SHA-256 of the block.
     pub(crate) fn digest(self) -> &'a [u8] {
         self.0.get(4..).unwrap_or_default()
+    }
+
+    /// Returns the SHA-256 of the block as a value of its own.
+    pub(crate) fn sha256(self) -> [u8; 32] {
+        self.0.last_chunk().copied().unwrap_or_default()
+    }
+
+    /// Returns the 36 bytes of the CID.
+    pub(crate) fn bytes(self) -> &'a [u8; 36] {
+        self.0
     }
 
     pub(crate) fn text(self) -> CidText {
@@ -147,7 +158,10 @@ mod tests {
         let identity = [0x01, 0x55, 0x00, 0x03, 1, 2, 3];
         Link(&identity).write(&mut out).unwrap();
         assert_eq!(out, b"bafkqaaybaibq");
-        for bogus in [&b"."[..], b"", &bytes(0x71, 1)[..35], &[&bytes(0x71, 1)[..], b"x"].concat()] {
+        // A codec of 65 bits.
+        let beyond = [&[0x01][..], &[0xFF; 9], &[0x03, 0x00, 0x03, 1, 2, 3]].concat();
+        assert_eq!(ipld_core::cid::Cid::try_from(&beyond[..]).unwrap().codec(), u64::MAX, "what the library reads");
+        for bogus in [&b"."[..], b"", &bytes(0x71, 1)[..35], &[&bytes(0x71, 1)[..], b"x"].concat(), &beyond] {
             assert!(Link(bogus).write(&mut out).is_err());
             assert!(Link(bogus).dag_cbor().is_none());
         }

@@ -1,14 +1,17 @@
 //! One WebSocket message, read as the two objects it consists of.
 
 use penstock_core::data::{EventKind, write_account, write_identity};
+use penstock_core::filter::{LeftOutBy, Rules};
 use serde::Deserialize;
-use serde_ipld_dagcbor::DecodeError;
 use serde_ipld_dagcbor::de::Deserializer;
 
-use crate::body::{AccountBody, CommitBody, ErrorBody, Glimpse, Header, IdentityBody, InfoBody, Numbered, SyncBody};
+use crate::body::{AccountBody, CommitBody, Header, IdentityBody, SyncBody};
+use crate::cbor::Input;
 use crate::commit;
+use crate::envelope::{self, Object};
 use crate::error::{BadFrame, BadReason, FrameError, Part, quote};
-use crate::frame::{BodyKind, ErrorFrame, Event, Frame, Headline, Ignored, Info};
+use crate::frame::{Event, Frame, Headline, Ignored};
+use crate::kind::BodyKind;
 use crate::limits::Limits;
 use crate::syntax;
 use crate::time::EventTime;
@@ -31,45 +34,82 @@ enum Body<'a> {
 ///
 /// # Errors
 /// [`FrameError::Unreadable`] where the CBOR, its framing or the sequence number cannot be read; [`FrameError::Bad`] where
-/// the sequence number can, and something else is wrong or over `limits`.
+/// the sequence number can, and something is wrong that the whole frame depends on.
 pub fn decode(frame: &[u8], limits: &Limits) -> Result<Frame, FrameError> {
-    let mut input = Deserializer::from_slice(frame);
-    let header =
-        Header::deserialize(&mut input).map_err(|error| FrameError::unreadable(Part::Header, &error.to_string()))?;
-    let kind = match (header.op, header.t) {
-        (1, Some("#info")) => return info(frame),
-        (1, Some(t)) => BodyKind::of(t),
-        (1, None) => return Err(FrameError::unreadable(Part::Header, "t is missing")),
-        (-1, _) => return error(frame),
-        _ => None,
-    };
-    let Some(kind) = kind else {
-        let seq = whole::<Numbered>(frame).ok().map(|body| body.seq).filter(|seq| is_seq(*seq));
-        return Ok(Frame::Ignored(Ignored { op: header.op, t: header.t.map(quote), seq }));
-    };
-    if frame.len() > limits.frame {
-        return Err(glimpse(frame, kind, BadReason::FrameTooLarge { len: frame.len(), limit: limits.frame }));
+    decode_filtered(frame, limits, &Rules::default())
+}
+
+/// The same with a filter: what it leaves out never becomes JSON. What a commit proves is of all its ops nevertheless.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_filtered(frame: &[u8], limits: &Limits, rules: &Rules) -> Result<Frame, FrameError> {
+    match strict(frame, limits) {
+        Some((kind, body)) => body.event(kind, limits, rules),
+        None => lenient(frame, limits, rules),
     }
+}
+
+/// Reads a frame of a known kind that is strict DAG-CBOR throughout, as good as all are.
+fn strict<'a>(frame: &'a [u8], limits: &Limits) -> Option<(BodyKind, Body<'a>)> {
+    if frame.len() > limits.frame {
+        return None;
+    }
+    let mut input = Deserializer::from_slice(frame);
+    let header = Header::deserialize(&mut input).ok()?;
+    let kind = header.t.filter(|_| header.op == 1).and_then(BodyKind::of)?;
     let body = match kind {
         BodyKind::Commit => CommitBody::deserialize(&mut input).map(Body::Commit),
         BodyKind::Sync => SyncBody::deserialize(&mut input).map(Body::Sync),
         BodyKind::Identity => IdentityBody::deserialize(&mut input).map(Body::Identity),
         BodyKind::Account => AccountBody::deserialize(&mut input).map(Body::Account),
     };
-    match body.and_then(|body| input.end().map(|()| body)) {
-        Ok(body) => body.event(kind, limits),
-        // Who reads on meets the same end: nothing can be said of a frame that is cut.
-        Err(error @ (DecodeError::Eof { .. } | DecodeError::RequireLength { .. })) => {
-            Err(FrameError::unreadable(Part::Body, &error.to_string()))
+    let body = body.ok()?;
+    input.end().ok().map(|()| (kind, body))
+}
+
+/// Reads any frame as far as it can be read.
+fn lenient(frame: &[u8], limits: &Limits, rules: &Rules) -> Result<Frame, FrameError> {
+    let mut input = Input::new(frame);
+    let header = envelope::Header::take(&mut input)?;
+    let kind = match (header.op, header.t) {
+        (1, Some("#info")) => return envelope::info(input).map(Frame::Info),
+        (1, Some(t)) => BodyKind::of(t),
+        (1, None) => return Err(FrameError::unreadable(Part::Header, "t is missing")),
+        (-1, _) => return envelope::error(input).map(Frame::Error),
+        _ => None,
+    };
+    let Some(kind) = kind else {
+        let seq = envelope::number(input).filter(|seq| is_seq(*seq));
+        return Ok(Frame::Ignored(Ignored { op: header.op, t: header.t.map(quote), seq }));
+    };
+    let object = Object::take(&mut input)?;
+    let body = match kind {
+        _ if frame.len() > limits.frame => Err(BadReason::FrameTooLarge { len: frame.len(), limit: limits.frame }),
+        BodyKind::Commit => object.commit().map(Body::Commit),
+        BodyKind::Sync => object.sync().map(Body::Sync),
+        BodyKind::Identity => object.identity().map(Body::Identity),
+        BodyKind::Account => object.account().map(Body::Account),
+    };
+    match body {
+        Ok(body) => body.event(kind, limits, rules),
+        Err(reason) => {
+            check_seq(object.seq)?;
+            Err(FrameError::Bad(BadFrame {
+                seq: object.seq,
+                kind,
+                did: object.did.filter(|did| syntax::is_did(did)).map(Into::into),
+                time: EventTime::read(object.time).at,
+                reason,
+            }))
         }
-        Err(error) => Err(glimpse(frame, kind, BadReason::Body { detail: quote(&error.to_string()) })),
     }
 }
 
 // === impl Body ===
 
 impl Body<'_> {
-    fn event(&self, kind: BodyKind, limits: &Limits) -> Result<Frame, FrameError> {
+    fn event(&self, kind: BodyKind, limits: &Limits, rules: &Rules) -> Result<Frame, FrameError> {
         let (seq, did, time) = match self {
             Self::Commit(body) => (body.seq, body.repo, body.time),
             Self::Sync(body) => (body.seq, body.did, body.time),
@@ -83,7 +123,10 @@ impl Body<'_> {
             return Err(FrameError::Bad(BadFrame { seq, kind, did: None, time: time.at, reason }));
         }
         let frame = match self {
-            Self::Commit(body) => commit::commit(body, &time, limits).map(Frame::Event),
+            Self::Commit(body) => match rules.repo(did) {
+                Some(by) => Ok(Frame::Event(outside(body, &time, by))),
+                None => commit::commit(body, &time, limits, rules).map(Frame::Event),
+            },
             Self::Sync(body) => commit::sync(body, &time, limits).map(Frame::Sync),
             Self::Identity(body) => Ok(Frame::Event(identity(body, &time))),
             Self::Account(body) => Ok(Frame::Event(account(body, &time))),
@@ -105,47 +148,33 @@ fn account(body: &AccountBody<'_>, time: &EventTime<'_>) -> Event {
     plain(body.seq, EventKind::Account, body.did, time, data, Headline::Account { active: body.active })
 }
 
-fn plain(seq: u64, kind: EventKind, did: &str, time: &EventTime<'_>, data: Vec<u8>, head: Headline) -> Event {
-    Event { seq, kind, did: did.into(), time: time.at, data, rev: None, since: None, head, ops: 0 }
-}
-
-fn info(frame: &[u8]) -> Result<Frame, FrameError> {
-    let body: InfoBody<'_> = whole(frame).map_err(|detail| FrameError::unreadable(Part::Body, &detail))?;
-    Ok(Frame::Info(Info { name: body.name.into(), message: body.message.map(Into::into) }))
-}
-
-fn error(frame: &[u8]) -> Result<Frame, FrameError> {
-    let body: ErrorBody<'_> = whole(frame).map_err(|detail| FrameError::unreadable(Part::Body, &detail))?;
-    Ok(Frame::Error(ErrorFrame { error: body.error.into(), message: body.message.map(Into::into) }))
-}
-
-/// Looks only for what says which frame it is, and so whether it can be set aside.
-fn glimpse(frame: &[u8], kind: BodyKind, reason: BadReason) -> FrameError {
-    let found = whole::<Glimpse<'_>>(frame)
-        .or_else(|_| whole::<Numbered>(frame).map(|body| Glimpse { seq: body.seq, did: None, repo: None, time: None }));
-    let body = match found {
-        Ok(body) => body,
-        Err(detail) => return FrameError::unreadable(Part::Body, &detail),
-    };
-    if let Err(error) = check_seq(body.seq) {
-        return error;
+/// Returns a commit of a repo that is left out: nothing but which one it is.
+fn outside(body: &CommitBody<'_>, time: &EventTime<'_>, by: LeftOutBy) -> Event {
+    let text = |text: &str| syntax::is_tid(text).then(|| text.into());
+    Event {
+        rev: text(body.rev),
+        since: body.since.and_then(text),
+        filtered: vec![(by, body.ops.count)],
+        ..plain(body.seq, EventKind::Commit, body.repo, time, Vec::new(), Headline::Commit { first: None })
     }
-    FrameError::Bad(BadFrame {
-        seq: body.seq,
-        kind,
-        did: body.did.or(body.repo).filter(|did| syntax::is_did(did)).map(Into::into),
-        time: EventTime::read(body.time).at,
-        reason,
-    })
 }
 
-/// Reads the whole frame with a body of type `B`.
-fn whole<'a, B: Deserialize<'a>>(frame: &'a [u8]) -> Result<B, String> {
-    let mut input = Deserializer::from_slice(frame);
-    Header::deserialize(&mut input)
-        .and_then(|_| B::deserialize(&mut input))
-        .and_then(|body| input.end().map(|()| body))
-        .map_err(|error| error.to_string())
+fn plain(seq: u64, kind: EventKind, did: &str, time: &EventTime<'_>, data: Vec<u8>, head: Headline) -> Event {
+    Event {
+        seq,
+        kind,
+        did: did.into(),
+        time: time.at,
+        data,
+        rev: None,
+        since: None,
+        head,
+        ops: 0,
+        left_out: Vec::new(),
+        filtered: Vec::new(),
+        missing: 0,
+        proof: None,
+    }
 }
 
 fn check_seq(seq: u64) -> Result<(), FrameError> {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::frame::BodyKind;
+use crate::kind::BodyKind;
 
 /// The longest stretch of a frame's own text that an error repeats, in bytes.
 const QUOTED: usize = 96;
@@ -71,7 +71,7 @@ pub enum BadReason {
         limit: usize,
     },
     /// There are more ops than allowed.
-    #[error("{count} ops are over {limit}")]
+    #[error("{count} ops are over {limit}, those behind come without their records")]
     TooManyOps {
         /// How many there are.
         count: usize,
@@ -143,6 +143,12 @@ pub enum BadReason {
     Car {
         /// What is wrong with it.
         detail: &'static str,
+    },
+    /// More parts of one commit were left out than are told one by one.
+    #[error("{count} more parts are left out")]
+    More {
+        /// How many.
+        count: usize,
     },
     /// A block's bytes are not what its CID says.
     #[error("block is not what its cid says: {cid}")]
@@ -223,6 +229,7 @@ impl BadReason {
             Self::Path { .. } => "path",
             Self::OpCid { .. } => "op_cid",
             Self::Car { .. } => "car",
+            Self::More { .. } => "more",
             Self::BlockHash { .. } => "block_hash",
             Self::Root => "root",
             Self::CommitMissing => "commit_missing",
@@ -234,7 +241,12 @@ impl BadReason {
 
 /// Shortens text of a frame so that an error stays small whatever was sent.
 pub(crate) fn quote(text: &str) -> Box<str> {
-    let mut end = text.len().min(QUOTED);
+    shorten(text, QUOTED)
+}
+
+/// Shortens text of a frame to so many bytes.
+pub(crate) fn shorten(text: &str, most: usize) -> Box<str> {
+    let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

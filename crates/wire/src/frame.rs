@@ -1,9 +1,11 @@
 //! What a frame can be.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use penstock_core::data::{Action, EventKind};
+use penstock_core::filter::LeftOutBy;
+
+use crate::error::BadReason;
+use crate::proof::Proof;
 
 /// One message of the stream, decoded.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,8 +41,46 @@ pub struct Event {
     pub since: Option<Box<str>>,
     /// What the live streams show of it.
     pub head: Headline,
-    /// How many ops the commit has; 0 for the other kinds.
+    /// How many ops the entry has; 0 for the other kinds.
     pub ops: usize,
+    /// What it lacks of the host's commit, part by part.
+    pub left_out: Vec<LeftOut>,
+    /// How many ops the filter left out, by reason; of a commit of a repo that is left out all of them, if only none.
+    pub filtered: Vec<(LeftOutBy, usize)>,
+    /// How many records or ops of it are not here though the repo has them: that repo wants to be read anew.
+    pub missing: usize,
+    /// What it proves; commits only, and only where [`Limits::proof`](crate::Limits::proof) asks for it. None where the frame
+    /// brings no signed commit, as of a `tooBig` one without blocks.
+    pub proof: Option<Box<Proof>>,
+}
+
+// === impl Event ===
+
+impl Event {
+    /// Says whether its repo is left out by the filter: then nothing more is known of it, and nothing of it is checked.
+    #[must_use]
+    pub fn is_outside(&self) -> bool {
+        self.filtered.iter().any(|(by, _)| matches!(by, LeftOutBy::Repos | LeftOutBy::ExcludedRepos))
+    }
+
+    /// Says whether the filter leaves nothing of it to be carried.
+    #[must_use]
+    pub fn is_filtered_out(&self) -> bool {
+        !self.filtered.is_empty() && self.ops == 0 && self.missing == 0
+    }
+}
+
+/// A part of a commit that could not be carried; its neighbours are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The path of the op, shortened where it is none; none where it is of no single op.
+    pub path: Option<Box<str>>,
+    /// The CID of its record, where it has one.
+    pub cid: Option<Box<str>>,
+    /// What is wrong with it.
+    pub reason: BadReason,
+    /// The bytes of its block, where they are at hand and not those of a part before.
+    pub block: Vec<u8>,
 }
 
 /// What the live streams show of an event.
@@ -48,7 +88,7 @@ pub struct Event {
 pub enum Headline {
     /// A commit.
     Commit {
-        /// The first op's action and collection; none where the commit has no ops.
+        /// The first op's action and path; none where the commit has no ops.
         first: Option<(Action, Box<str>)>,
     },
     /// An identity event.
@@ -74,6 +114,8 @@ pub struct Sync {
     pub rev: Box<str>,
     /// The event's time; none where the host's text is no time.
     pub time: Option<Timestamp>,
+    /// What it proves, where [`Limits::proof`](crate::Limits::proof) asks for it.
+    pub proof: Option<Box<Proof>>,
 }
 
 /// A word from the host; it has no sequence number.
@@ -103,42 +145,4 @@ pub struct Ignored {
     pub t: Option<Box<str>>,
     /// The sequence number, where the body has a valid one.
     pub seq: Option<u64>,
-}
-
-/// The kinds of frame that have a sequence number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BodyKind {
-    /// Records of one repo changed.
-    Commit,
-    /// A repo's new state.
-    Sync,
-    /// A handle or DID document may have changed.
-    Identity,
-    /// An account's hosting status changed.
-    Account,
-}
-
-// === impl BodyKind ===
-
-impl BodyKind {
-    /// Returns the header's `t`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Commit => EventKind::Commit.frame_type(),
-            Self::Sync => "#sync",
-            Self::Identity => EventKind::Identity.frame_type(),
-            Self::Account => EventKind::Account.frame_type(),
-        }
-    }
-
-    pub(crate) fn of(t: &str) -> Option<Self> {
-        [Self::Commit, Self::Sync, Self::Identity, Self::Account].into_iter().find(|kind| kind.as_str() == t)
-    }
-}
-
-impl fmt::Display for BodyKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }

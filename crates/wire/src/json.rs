@@ -5,12 +5,13 @@
 
 use std::fmt;
 
-use data_encoding::BASE64_NOPAD;
 use penstock_core::data::write_string;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_ipld_dagcbor::DecodeError;
 
 use crate::cid::Link;
+use crate::deep;
+use crate::record::{RecordFault, write_bytes, write_float, write_link};
 
 /// The message by which this module tells its own refusal from the reader's.
 const TOO_DEEP: &str = "nested too deeply";
@@ -18,17 +19,6 @@ const TOO_DEEP: &str = "nested too deeply";
 /// What is said of a key or CID in pieces. The reader refuses that in values alone: here it glues the pieces together, and
 /// so hands over a text of its own instead of one borrowed from the block.
 const INDEFINITE: &str = "indefinite length";
-
-/// Why a record was not written.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum RecordFault {
-    /// It is nested over the bound.
-    TooDeep,
-    /// It is no map.
-    NotMap,
-    /// It is not strict DAG-CBOR.
-    Unreadable(String),
-}
 
 /// Writes one value to `out`; `depth` more maps or lists may be entered.
 struct Value<'o> {
@@ -46,13 +36,19 @@ pub(crate) fn write_record(out: &mut Vec<u8>, block: &[u8], nesting: usize) -> R
         return Err(RecordFault::NotMap);
     }
     out.reserve(block.len());
+    let before = out.len();
     let mut input = serde_ipld_dagcbor::de::Deserializer::from_slice(block);
     let written = Value { out, depth: nesting }.deserialize(&mut input).and_then(|()| input.end());
-    written.map_err(|error| match error {
-        DecodeError::Msg(message) if message == TOO_DEEP => RecordFault::TooDeep,
-        DecodeError::DepthOverflow { .. } => RecordFault::TooDeep,
-        other => RecordFault::Unreadable(other.to_string()),
-    })
+    match written {
+        Ok(()) => Ok(()),
+        Err(DecodeError::Msg(message)) if message == TOO_DEEP => Err(RecordFault::TooDeep),
+        // The reader's own bound, 127: beyond it another one goes on.
+        Err(DecodeError::DepthOverflow { .. }) => {
+            out.truncate(before);
+            deep::write_record(out, block, nesting)
+        }
+        Err(other) => Err(RecordFault::Unreadable(other.to_string())),
+    }
 }
 
 // === impl Value ===
@@ -93,8 +89,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        // The shortest text that reads back as the same float; Debug's exponents are JSON's.
-        self.out.extend_from_slice(format!("{value:?}").as_bytes());
+        write_float(self.out, value);
         Ok(())
     }
 
@@ -104,11 +99,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<(), E> {
-        self.out.extend_from_slice(br#"{"$bytes":""#);
-        let start = self.out.len();
-        self.out.resize(start + BASE64_NOPAD.encode_len(bytes.len()), 0);
-        BASE64_NOPAD.encode_mut(bytes, self.out.get_mut(start..).unwrap_or_default());
-        self.out.extend_from_slice(br#""}"#);
+        write_bytes(self.out, bytes);
         Ok(())
     }
 
@@ -123,10 +114,7 @@ impl<'de> Visitor<'de> for Value<'_> {
             }
 
             fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<(), E> {
-                self.0.extend_from_slice(br#"{"$link":""#);
-                Link(bytes).write(self.0).map_err(E::custom)?;
-                self.0.extend_from_slice(br#""}"#);
-                Ok(())
+                write_link(self.0, Link(bytes)).map_err(E::custom)
             }
 
             fn visit_byte_buf<E: Error>(self, _: Vec<u8>) -> Result<(), E> {

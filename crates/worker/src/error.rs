@@ -1,9 +1,9 @@
-//! Why a worker ends other than by being asked to.
+//! Why a worker ends without being asked to.
 
+use penstock_telemetry::tasks::TaskError;
 use thiserror::Error;
-use tokio::task::JoinError;
 
-/// Why a worker ended. A Redis or a PostgreSQL that is away is no reason: it waits for both.
+/// Why a worker ended. An unavailable Redis or PostgreSQL is no reason: it waits for both.
 #[derive(Debug, Error)]
 pub enum WorkerError {
     /// There is no database to write to.
@@ -15,18 +15,10 @@ pub enum WorkerError {
         /// The name, shortened.
         name: String,
     },
-    /// A task that the worker cannot do without died.
-    #[error("task {name} died")]
-    TaskDied {
-        /// The task.
-        name: &'static str,
-        /// How.
-        source: JoinError,
-    },
-    /// A task that the worker cannot do without came to its end too early.
-    #[error("task {name} ended before it was asked to")]
-    TaskEnded {
-        /// The task.
-        name: &'static str,
-    },
+    /// Identities cannot be resolved with these settings.
+    #[error(transparent)]
+    Identity(#[from] penstock_identity::SettingsError),
+    /// A task ended before the worker was asked to end.
+    #[error(transparent)]
+    Task(#[from] TaskError),
 }

@@ -1,37 +1,23 @@
 //! Reads the Redis stream and writes PostgreSQL.
 //!
-//! Entries are read (and claimed from whoever let them lie), decoded on all cores, gathered into batches, applied each
-//! in one transaction, and only then acknowledged. [`store`] is the PostgreSQL half; it decides what the rows become.
+//! Entries are read, or claimed from dead consumers, decoded on all cores, gathered into batches, applied in one transaction
+//! each, and only then acknowledged. The way through the crate is `read → apply → store`; `upkeep` and `messages` run beside
+//! it, `streams` starts them all, and `state` is what they share.
 
-mod batch;
-mod bisect;
-mod checkpoint;
-mod claims;
+mod action;
+mod apply;
 mod consumer;
-mod counts;
-mod dead_letters;
-mod decode;
 mod error;
 mod events;
-mod held;
-mod housekeeping;
 mod messages;
-mod presence;
 mod progress;
-mod reader;
-pub mod schema;
+mod read;
 mod settings;
-mod sizes;
 mod startup;
+mod state;
 pub mod store;
-mod suspects;
-mod tasks;
-mod traces;
-mod trouble;
-mod waiting;
-mod watch;
-mod work;
-mod writer;
+mod streams;
+mod upkeep;
 
 #[cfg(test)]
 mod pipeline_tests;
@@ -39,37 +25,42 @@ mod pipeline_tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_core::causes::chain;
+use penstock_core::permissions;
 use penstock_core::settings::Settings;
-use penstock_telemetry::admin::Health;
+use penstock_identity::Identities;
+use penstock_telemetry::admin::{CheckHandle, Health};
 use penstock_telemetry::metrics::Metrics;
-use tokio::sync::{Mutex, Notify, RwLock, mpsc};
+use penstock_telemetry::tasks::Tasks;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 pub use error::WorkerError;
 pub use progress::{Progress, Snapshot};
-pub use schema::migrate;
+pub use settings::store as store_settings;
+pub use store::check_statements;
+pub use store::schema;
+pub use store::schema::migrate;
 
-use claims::Outlets;
+use consumer::Answer;
 use events::Events;
-use held::Held;
 use startup::{Checks, Connections};
-use tasks::Tasks;
-use trouble::Troubles;
-use work::Work;
+use state::servers::{Servers, is_unanswered};
+use state::work::Work;
+use upkeep::publish_counts;
 
-/// How long a worker that is told to stop goes on settling what it holds.
+/// How long a worker that is asked to stop may take to settle what it holds.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// How long each of the last steps may take.
 const LAST_STEP: Duration = Duration::from_secs(1);
 
-/// Runs a worker until it is cancelled, and then ends it in order within ten seconds.
+/// Runs a worker until it is cancelled, then shuts it down gracefully within ten seconds.
 ///
-/// Redis and PostgreSQL may be away at any time, and the tables may be missing: it waits for them, and says so.
+/// Redis and PostgreSQL may be unavailable at any time, and the tables may be missing: it waits for them and logs that it does.
 ///
 /// # Errors
-/// The settings name no database or no usable consumer, or one of its tasks died.
+/// The settings name no database or no valid consumer, or one of its tasks died.
 pub async fn run(
     settings: Arc<Settings>,
     metrics: Metrics,
@@ -79,7 +70,7 @@ pub async fn run(
     run_observed(settings, metrics, health, Progress::default(), cancel).await
 }
 
-/// Runs a worker as [`run`] does, and shows in `progress` how far it has come.
+/// Runs a worker as [`run`] does, and keeps `progress` up to date.
 ///
 /// # Errors
 /// As [`run`].
@@ -93,107 +84,99 @@ pub async fn run_observed(
     let name = settings::consumer_name(&settings.worker)?;
     let store = settings::store(&settings).ok_or(WorkerError::NoDatabase)?;
     let checks = Checks::new(&health);
+    let servers = Arc::new(Servers::new(&settings, &progress));
+    let shared_metrics = metrics.clone();
     let events = Events::new(metrics, progress);
-    let connections = Box::pin(startup::connect(&settings, &store, &name, &checks, &events, &cancel)).await;
+    let connections = Box::pin(startup::connect(&settings, &store, &name, &checks, &events, &servers, &cancel)).await;
     let Some(Connections { consumer, reader, store, claim }) = connections else { return Ok(()) };
+    let identities = if settings.identity.enabled {
+        Some(Identities::new(&settings, Some(store.shared_pool()), &shared_metrics)?)
+    } else {
+        None
+    };
     info!(consumer = name, stream = settings.keys.stream(), group = settings.keys.group(), "worker started");
-    let work = Arc::new(Work {
-        held: Held::new(settings.worker.batch_size * settings::HELD_BATCHES),
-        settings,
-        consumer,
-        claim,
-        store,
-        events,
-        floor: Arc::new(RwLock::new(())),
-        deleted_account: Notify::new(),
-        counts_gone: Notify::new(),
-        stop: cancel.child_token(),
-        abandon: CancellationToken::new(),
-        troubles: Troubles::new(&health),
-    });
     tokio::select! {
-        _ = counts::adopt(&work) => {}
+        () = consumer.note_start() => {}
         () = cancel.cancelled() => {}
     }
-    let mut tasks = start(&work, reader, &health);
+    let (work, in_parts) = streams::first(settings, (consumer, store, claim), events, servers, &health, &cancel);
+    tokio::select! {
+        _ = publish_counts::accept_public_counts(&work) => {}
+        () = cancel.cancelled() => {}
+    }
+    let (second, second_in_parts) = streams::second(&work, &health);
+    let mut tasks = Tasks::default();
+    tasks.spawn("permissions", watch_permissions(Arc::clone(&work), checks.permissions));
+    streams::start_first((Arc::clone(&work), in_parts), reader, identities, &health, &mut tasks);
+    streams::start_second((Arc::clone(&second), second_in_parts), &mut tasks);
     let ended = tokio::select! {
         // First, since tasks end by themselves once it is cancelled.
         biased;
         () = cancel.cancelled() => Ok(()),
-        error = tasks.failure() => Err(error),
+        error = tasks.first_to_end() => Err(error.into()),
     };
     let drained = drain(&work, &mut tasks).await;
-    finish(&work).await;
+    finish(&work, &second).await;
     ended.and(drained)
 }
 
-fn start(work: &Arc<Work>, reader: consumer::Consumer, health: &Health) -> Tasks {
-    let (entries, decoded) = mpsc::unbounded_channel();
-    let (to_suspects, suspects) = mpsc::unbounded_channel();
-    let (to_writers, batches) = mpsc::channel(1);
-    let batches = Arc::new(Mutex::new(batches));
-    // A read waits for a command at most, and then for the pause after a failure.
-    let heartbeat = health.heartbeat("reader", work.settings.redis.command_timeout * 3 + Duration::from_secs(10));
-    let outlets = Outlets { entries: entries.clone(), suspects: to_suspects };
-
-    let mut tasks = Tasks::default();
-    let shared = || Arc::clone(work);
-    tasks.spawn("read", reader::read(shared(), reader, heartbeat, entries));
-    tasks.spawn("claim", claims::claim(shared(), outlets));
-    tasks.spawn_fallible("gather", batch::gather(shared(), decoded, to_writers));
-    for _ in 0..settings::WRITERS {
-        tasks.spawn("write", writer::write(shared(), Arc::clone(&batches)));
-    }
-    tasks.spawn("suspects", suspects::try_alone(shared(), suspects));
-    tasks.spawn("publish", counts::publish(shared()));
-    tasks.spawn("announce", presence::announce(shared()));
-    tasks.spawn("checkpoint", checkpoint::keep(shared()));
-    tasks.spawn("count", counts::keep_whole(shared()));
-    tasks.spawn("opt-outs", housekeeping::obey_opt_outs(shared()));
-    tasks.spawn("sweep", housekeeping::sweep(shared()));
-    tasks.spawn("prune", housekeeping::prune(shared()));
-    tasks.spawn("settle", waiting::settle(shared()));
-    tasks.spawn("backlog", watch::backlog(shared()));
-    tasks.spawn("summary", watch::summarise(shared()));
-    messages::start(work, &mut tasks);
-    // The only one that goes on while the others drain.
-    tasks.spawn_last("refresh", claims::refresh(shared()));
-    tasks
+/// Tells in the log and in `/readyz` what the user of Redis lacks, until asked to stop.
+async fn watch_permissions(work: Arc<Work>, check: CheckHandle) {
+    let parts = startup::parts(&work.settings);
+    let watch = permissions::watch(&work.settings, work.consumer.client(), parts, |lacking| match lacking {
+        Some(lacking) => check.failing(lacking),
+        None => check.ok(),
+    });
+    work.stop.run_until_cancelled(watch).await;
 }
 
 /// Stops reading and settles what is held, as far as that can be done in time.
 async fn drain(work: &Work, tasks: &mut Tasks) -> Result<(), WorkerError> {
     work.stop.cancel();
-    let drained = tokio::time::timeout(DRAIN, tasks.drained()).await;
+    let drained = tokio::time::timeout(DRAIN, tasks.all_to_end()).await;
     work.abandon.cancel();
     tasks.end(LAST_STEP).await;
     match drained {
-        Ok(result) => result,
+        Ok(result) => Ok(result?),
         Err(_) => {
-            warn!(entries = work.held.len(), "not everything could be ended in time, handing back what is held");
+            let entries = work.held.len() + work.held_beside.len();
+            if work.servers.redis.is_away() || work.servers.postgres.is_away() {
+                info!(entries, "drain timed out because a server does not answer, handing back held entries");
+                return Ok(());
+            }
+            warn!(entries, "drain timed out, handing back held entries");
             Ok(())
         }
     }
 }
 
 /// Publishes the counts, hands back what is left and leaves the group; what fails is for other workers to do.
-async fn finish(work: &Work) {
-    let _ = tokio::time::timeout(LAST_STEP, counts::publish_once(work, false)).await;
-    let left = work.held.older_than(Duration::ZERO, std::time::Instant::now());
-    let leave = async {
-        if !left.is_empty() {
-            work.consumer.give_back(&left, work.settings.worker.claim_time, true).await?;
-        }
-        work.consumer.leave().await
-    };
+async fn finish(work: &Work, second: &Work) {
+    let _ = tokio::time::timeout(LAST_STEP, publish_counts::publish_once(work, false)).await;
+    let left = work.held.len() + second.held.len();
+    let leave = async { Answer::Ok(leave(second).await? & leave(work).await?) };
     match tokio::time::timeout(LAST_STEP, leave).await {
         Ok(Ok(true)) => info!(consumer = work.consumer.name(), "left the consumer group"),
         Ok(Ok(false)) => {
-            warn!(entries = left.len(), "entries are still pending, the consumer stays until they are claimed");
+            warn!(entries = left, "entries still pending, the consumer remains until they are claimed");
         }
-        Ok(Err(error)) => warn!(%error, "could not leave the consumer group"),
+        // Told already; other workers claim what is left.
+        Ok(Err(error)) if is_unanswered(&error) => {
+            debug!(error = chain(&error), "could not leave the consumer group");
+        }
+        Ok(Err(error)) => warn!(error = chain(&error), "could not leave the consumer group"),
+        Err(_) if work.servers.redis.is_away() => debug!("could not leave the consumer group in time"),
         Err(_) => warn!("could not leave the consumer group in time"),
     }
     let _ = tokio::time::timeout(LAST_STEP, work.consumer.quit()).await;
     work.events.stopped();
+}
+
+/// Hands back what is left of one stream and leaves its group; says whether that was possible.
+async fn leave(work: &Work) -> Answer<bool> {
+    let left = work.held.older_than(Duration::ZERO, std::time::Instant::now());
+    if !left.is_empty() {
+        work.consumer.give_back(&left, work.settings.worker.claim_time, true).await?;
+    }
+    work.consumer.leave().await
 }

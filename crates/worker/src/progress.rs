@@ -1,9 +1,9 @@
-//! How far a worker has come, for whoever prints it.
+//! How far a worker has come, for programs that show it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-/// What a worker did so far; clones share it, and reading it costs a few loads.
+/// What a worker has done so far. Clones share it, and reading it is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     shared: Arc<Shared>,

@@ -3,6 +3,7 @@
 use std::fs;
 
 use penstock_core::settings::{Settings, Worker};
+use penstock_postgres::PasswordSource;
 
 use crate::error::WorkerError;
 use crate::store::StoreSettings;
@@ -12,6 +13,12 @@ pub(crate) const WRITERS: usize = 2;
 
 /// How many entries may be held at once, in batches: those being written, one that waits and one being gathered.
 pub(crate) const HELD_BATCHES: usize = WRITERS + 2;
+
+/// The most entries of one batch of the second stream.
+const SECOND_BATCH: usize = 250;
+
+/// How many entries of the second stream may be held at once, in batches: one being written, one being gathered.
+pub(crate) const SECOND_HELD_BATCHES: usize = 2;
 
 /// The most characters of a consumer's name.
 const MAX_NAME: usize = 200;
@@ -25,15 +32,27 @@ pub(crate) fn consumer_name(worker: &Worker) -> Result<String, WorkerError> {
     }
 }
 
+/// Returns the most entries of one batch of the second stream, where so many are set for the first.
+pub(crate) fn second_batch_size(set: usize) -> usize {
+    set.min(SECOND_BATCH)
+}
+
 /// Returns how to reach the database; none where no address is set.
-pub(crate) fn store(settings: &Settings) -> Option<StoreSettings> {
+#[must_use]
+pub fn store(settings: &Settings) -> Option<StoreSettings> {
     let url = settings.postgres.url.as_ref()?;
     Some(StoreSettings {
+        password: PasswordSource::of(&settings.postgres),
+        schema: settings.postgres.schema.clone(),
         pool_size: settings.postgres.pool_size.get(),
         statement_timeout: settings.postgres.statement_timeout,
         search_vector: settings.worker.search_vector,
+        record_cids: settings.worker.record_cids,
         messages: settings.message_buffer.enabled,
         projections: settings.worker.projections.clone(),
+        delete_grace: settings.worker.delete_grace,
+        asks_hosts: settings.identity.enabled,
+        ask_again: settings.identity.retry_after,
         ..StoreSettings::new(url.expose())
     })
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use penstock_core::lag::{MOST_COUNTED, Told};
 use penstock_core::stream::StreamId;
 
 use super::world::{Controller, View};
 use crate::decide::decide;
 use crate::history::History;
 use crate::observation::{Acked, Fleet, Group, Ingest, Lag, Observation, Queue};
-use crate::observe::{MOST_UNREAD, Told};
 use crate::policy::Policy;
 
 /// How often the operator decides, in seconds.
@@ -57,8 +57,9 @@ fn queue(now: u64, view: &View<'_>) -> Queue {
     let last = id(now as f64);
     let delivered = if undelivered == 0 { last } else { id(view.unread_since() - 0.001) };
     let first = (length == undelivered).then_some(last);
-    let counted = (undelivered > 0).then(|| undelivered.min(MOST_UNREAD));
-    let told = Told { length, first, last, delivered, lag: view.lag(), counted };
+    let unread = (undelivered > 0).then(|| undelivered.min(MOST_COUNTED));
+    let kept = Some(length.saturating_sub(undelivered).min(MOST_COUNTED));
+    let told = Told { length, first, last, delivered, lag: view.lag(), unread, kept };
     let pending = length.saturating_sub(undelivered).max(stranded);
     Queue {
         length,

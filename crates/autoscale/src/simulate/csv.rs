@@ -44,8 +44,8 @@ pub enum CsvError {
     },
     /// There are not enough lines.
     #[error(
-        "a trace needs at least two lines `seconds,events_per_second`, such as 0,420 and 3600,420: the last one says when it \
-         ends"
+        "a trace needs at least two lines `seconds,events_per_second`, such as 0,420 and 3600,420; the last line \
+         marks the end"
     )]
     TooShort,
 }

@@ -1,6 +1,7 @@
 //! KEDA's rule: the redis-streams scaler on `lagCount`, and the HorizontalPodAutoscaler that it feeds.
 //!
-//! Everything but `lagCount`, minimum and maximum is as KEDA 2.18 and Kubernetes 1.34 have it by default.
+//! Everything but `lagCount`, minimum and maximum is as KEDA 2.18 and Kubernetes 1.34 have it by default. What a lag of nil means
+//! depends on KEDA's version.
 
 use std::collections::VecDeque;
 
@@ -25,8 +26,18 @@ const UP_PODS: u16 = 4;
 /// How long fewer must have been enough, in seconds. Its default policy then allows all to go at once.
 const STABILISATION: u64 = 300;
 
+/// What KEDA makes of a lag that Redis does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NilLag {
+    /// An error, which is answered with the maximum: before 2.20.2.
+    Error,
+    /// 0: from 2.20.2 on.
+    Zero,
+}
+
 /// KEDA and its HorizontalPodAutoscaler.
 pub(crate) struct Keda {
+    nil_lag: NilLag,
     lag_count: u64,
     min: u16,
     max: u16,
@@ -37,9 +48,17 @@ pub(crate) struct Keda {
 // === impl Keda ===
 
 impl Keda {
-    pub(crate) fn new(lag_count: u64, policy: &Policy) -> Self {
+    pub(crate) fn new(lag_count: u64, nil_lag: NilLag, policy: &Policy) -> Self {
         let max = policy.bound(u16::MAX).max(1);
-        Self { lag_count, min: policy.min, max, last_active: 0, recommended: VecDeque::new() }
+        Self { nil_lag, lag_count, min: policy.min, max, last_active: 0, recommended: VecDeque::new() }
+    }
+
+    /// What it takes Redis' answer for.
+    fn read(&self, lag: Option<u64>) -> Option<u64> {
+        match self.nil_lag {
+            NilLag::Error => lag,
+            NilLag::Zero => Some(lag.unwrap_or(0)),
+        }
     }
 
     /// The scale between 0 and 1, which is KEDA's own.
@@ -80,7 +99,7 @@ impl Keda {
 impl Controller for Keda {
     fn tick(&mut self, now: u64, view: &View<'_>) -> u16 {
         let (mut current, _) = view.fleet();
-        let lag = view.lag();
+        let lag = self.read(view.lag());
         if now.is_multiple_of(POLL) {
             current = self.poll(now, current, lag);
         }
@@ -100,7 +119,23 @@ mod tests {
     use super::*;
 
     fn keda(lag_count: u64, min: u16) -> Keda {
-        Keda::new(lag_count, &Policy { min, max: 10, ..Policy::default() })
+        of_version(lag_count, NilLag::Error, min)
+    }
+
+    fn of_version(lag_count: u64, nil_lag: NilLag, min: u16) -> Keda {
+        Keda::new(lag_count, nil_lag, &Policy { min, max: 10, ..Policy::default() })
+    }
+
+    #[test]
+    fn from_2_20_2_on_no_lag_means_nothing_to_do() {
+        let mut keda = of_version(100, NilLag::Zero, 1);
+        let lag = keda.read(None);
+        assert_eq!(lag, Some(0));
+        assert_eq!(keda.sync(15, 1, lag), 1, "never more than one");
+        let mut from_zero = of_version(100, NilLag::Zero, 0);
+        assert_eq!(from_zero.poll(30, 0, lag), 0, "never a first one");
+        assert_eq!(from_zero.poll(COOLDOWN, 3, lag), 0, "and those that there are go");
+        assert_eq!(keda.read(Some(7)), Some(7));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A trace as lines of block characters.
 
-use super::report::{Outcome, Sample, TraceReport};
+use super::outcome::{Outcome, Sample, TraceReport};
 
 /// How wide a line is, in characters.
 const WIDTH: usize = 72;

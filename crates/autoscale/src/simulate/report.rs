@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::outcome::TraceReport;
 use super::plot;
 use super::world::FleetModel;
 
@@ -17,63 +18,6 @@ pub struct Report {
     pub traces: Vec<TraceReport>,
 }
 
-/// What both controllers did on one trace.
-#[derive(Clone, Debug)]
-pub struct TraceReport {
-    /// The trace's name.
-    pub name: String,
-    /// What it is, in a few words.
-    pub about: String,
-    /// How long it is.
-    pub seconds: u64,
-    /// Ours.
-    pub ours: Outcome,
-    /// KEDA's, with the `lagCount` that did best here.
-    pub keda: Outcome,
-    /// That `lagCount`.
-    pub lag_count: u64,
-}
-
-/// What came of one controller on one trace.
-#[derive(Clone, Debug, Default)]
-pub struct Outcome {
-    /// The sum over all seconds of the events that waited, at the relay, in the stream or with a worker.
-    pub backlog_seconds: f64,
-    /// Seconds in which the oldest event had waited for longer than the objective.
-    pub seconds_over: u64,
-    /// The sum over all seconds of the workers asked for.
-    pub worker_seconds: u64,
-    /// How often the number of workers was changed.
-    pub actions: u64,
-    /// Second by second.
-    pub(crate) samples: Vec<Sample>,
-}
-
-/// One second.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sample {
-    pub(crate) arriving: f32,
-    pub(crate) workers: u16,
-    /// How long the oldest event had waited, in seconds.
-    pub(crate) age: f32,
-}
-
-// === impl Outcome ===
-
-impl Outcome {
-    /// Says whether it is over the objective for less time, or for the same time with fewer worker-hours.
-    #[must_use]
-    pub fn is_better(&self, other: &Self) -> bool {
-        (self.seconds_over, self.worker_seconds) < (other.seconds_over, other.worker_seconds)
-    }
-
-    /// Returns the sum of the workers asked for, in hours.
-    #[must_use]
-    pub fn worker_hours(&self) -> f64 {
-        self.worker_seconds as f64 / 3_600.0
-    }
-}
-
 // === impl Report ===
 
 impl Report {
@@ -85,8 +29,16 @@ impl Report {
              |---|---|---:|---:|---:|---:|\n",
         );
         for trace in &self.traces {
-            let keda = format!("KEDA, lagCount {}", trace.lag_count);
-            for (name, who, outcome) in [(trace.name.as_str(), "Penstock", &trace.ours), ("", &keda, &trace.keda)] {
+            let differs = trace.later_keda.is_some();
+            let before = if differs { "KEDA before 2.20.2" } else { "KEDA" };
+            let mut rows = vec![
+                (trace.name.as_str(), "Penstock".to_owned(), &trace.ours),
+                ("", format!("{before}, lagCount {}", trace.lag_count), &trace.keda),
+            ];
+            if let Some((lag_count, later)) = &trace.later_keda {
+                rows.push(("", format!("KEDA from 2.20.2, lagCount {lag_count}"), later));
+            }
+            for (name, who, outcome) in rows {
                 let (over, waited) = (time(outcome.seconds_over), amount(outcome.backlog_seconds));
                 let (hours, actions) = (outcome.worker_hours(), outcome.actions);
                 table.push_str(&format!("| {name} | {who} | {over} | {waited} | {hours:.1} | {actions} |\n"));
@@ -123,6 +75,7 @@ fn time(seconds: u64) -> String {
 
 fn amount(count: f64) -> String {
     match count {
+        1e12.. => format!("{:.1} T", count / 1e12),
         1e9.. => format!("{:.1} G", count / 1e9),
         1e6.. => format!("{:.1} M", count / 1e6),
         1e3.. => format!("{:.1} k", count / 1e3),

@@ -1,7 +1,8 @@
 //! A report as a picture.
 
+use super::outcome::TraceReport;
 use super::plot::{columns, greatest};
-use super::report::{Report, TraceReport};
+use super::report::Report;
 
 const WIDTH: usize = 900;
 const PANEL: usize = 90;

@@ -9,10 +9,13 @@ static RUN: LazyLock<Report> = LazyLock::new(|| run(&Options::default()).unwrap(
 
 fn assert_better(trace: BuiltIn) {
     let found = RUN.traces.iter().find(|found| found.name == trace.name());
-    let TraceReport { ours, keda, lag_count, .. } = found.unwrap();
+    let TraceReport { ours, keda, lag_count, later_keda, .. } = found.unwrap();
     let shown =
         |outcome: &Outcome| format!("{} s over, {:.2} worker-hours", outcome.seconds_over, outcome.worker_hours());
     assert!(ours.is_better(keda), "{trace}: ours {}; KEDA ({lag_count}) {}", shown(ours), shown(keda));
+    if let Some((lag_count, later)) = later_keda {
+        assert!(ours.is_better(later), "{trace}: ours {}; later KEDA ({lag_count}) {}", shown(ours), shown(later));
+    }
 }
 
 #[test]
@@ -46,6 +49,14 @@ fn an_unknown_lag_is_better_served_than_by_keda() {
 }
 
 #[test]
+fn from_2_20_2_on_keda_does_not_follow_a_lag_that_is_not_known() {
+    let found = RUN.traces.iter().find(|found| found.name == "nil-lag").unwrap();
+    let (_, later) = found.later_keda.as_ref().unwrap();
+    assert!(later.samples.iter().all(|sample| sample.workers == 1), "the minimum, whatever waits");
+    assert!(later.seconds_over > 3_600 && found.keda.seconds_over < later.seconds_over);
+}
+
+#[test]
 fn a_lag_too_high_is_better_served_than_by_keda() {
     assert_better(BuiltIn::TrimmedLag);
 }
@@ -55,6 +66,44 @@ fn a_simulation_can_be_repeated_to_the_digit() {
     let options = Options { trace: TraceChoice::BuiltIn(BuiltIn::Spike), ..Options::default() };
     let [first, second] = [(); 2].map(|()| run(&options).unwrap().to_string());
     assert_eq!(first, second);
+}
+
+#[test]
+fn workers_that_settle_more_than_the_prior_says_are_not_ordered_in_vain() {
+    let fleet = FleetModel { capacity: 8_051.0, database_limit: 100_000.0, ..FleetModel::default() };
+    let most = |prior: f64| {
+        let options = Options {
+            trace: TraceChoice::BuiltIn(BuiltIn::Spike),
+            policy: Overrides { capacity_prior: Some(prior), ..Overrides::default() },
+            fleet,
+            ..Options::default()
+        };
+        let report = run(&options).unwrap();
+        let ours = &report.traces[0].ours;
+        (ours.samples.iter().map(|sample| sample.workers).max().unwrap(), ours.seconds_over)
+    };
+    let ((known, _), (assumed, over)) = (most(8_051.0), most(1_000.0));
+    // By the prior alone it would be eight times as many.
+    assert!(assumed <= known + 1, "{assumed} workers by a prior of 1,000, {known} by the truth");
+    assert_eq!(over, 0);
+}
+
+#[test]
+fn a_wrong_prior_costs_no_event_its_time_and_one_too_high_few_workers() {
+    for trace in [BuiltIn::Spike, BuiltIn::Growth, BuiltIn::NilLag] {
+        let right = RUN.traces.iter().find(|found| found.name == trace.name()).unwrap().ours.worker_hours();
+        for prior in [250.0, 3_000.0] {
+            let policy = Overrides { capacity_prior: Some(prior), ..Overrides::default() };
+            let report = run(&Options { trace: TraceChoice::BuiltIn(trace), policy, ..Options::default() }).unwrap();
+            let ours = &report.traces[0].ours;
+            let hours = ours.worker_hours();
+            println!("{trace} with {prior}: {hours:.1} h instead of {right:.1} h");
+            assert_eq!(ours.seconds_over, 0, "{trace} with {prior}");
+            // Workers that are never busy cannot show that they are faster.
+            let bound = if prior < 800.0 { 4.0 } else { 1.3 };
+            assert!(hours < right * bound, "{trace} with {prior}: {hours} h instead of {right} h");
+        }
+    }
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub enum BuiltIn {
 /// A name that no built-in trace has.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "there is no built-in trace {0:?}; there are day, spike, growth, outage, dead-consumers, nil-lag and trimmed-lag"
+    "unknown trace {0:?}; the built-in traces are day, spike, growth, outage, dead-consumers, nil-lag and trimmed-lag"
 )]
 pub struct UnknownTrace(String);
 
@@ -87,8 +87,8 @@ impl BuiltIn {
             Self::DeadConsumers => {
                 "2,000 events/s for 3 min every half hour, else none; the node fails at the end of some"
             }
-            Self::NilLag => "as day, and Redis tells no lag",
-            Self::TrimmedLag => "as day, and the lag is 300,000 too high: so many were trimmed unread",
+            Self::NilLag => "as day, but Redis reports no lag",
+            Self::TrimmedLag => "as day, but the lag is 300,000 too high: that many entries were trimmed unread",
         }
     }
 }

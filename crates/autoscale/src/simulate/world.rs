@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::report::{Outcome, Sample};
+use super::outcome::{Outcome, Sample};
 use super::trace::{LagReport, Trace};
 use crate::policy::Policy;
 

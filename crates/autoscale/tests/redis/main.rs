@@ -4,4 +4,5 @@
 
 mod lag;
 mod rig;
+mod servers;
 mod trouble;

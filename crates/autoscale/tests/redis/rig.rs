@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use penstock_autoscale::{Ask, Decision, Fleet, History, Observation, ObserveError, Policy, Queue, decide, observe};
 use penstock_core::keys::{GROUP, Keys};
 use penstock_core::settings::{Layers, Settings};
+use penstock_local::RedisOptions;
 use penstock_local::testing::TestRedis;
 
 pub(super) const STREAM: &str = "firehose:events";
@@ -30,7 +31,11 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) async fn new() -> Self {
-        let redis = TestRedis::start().await.unwrap();
+        Self::over(RedisOptions::default()).await
+    }
+
+    pub(super) async fn over(options: RedisOptions) -> Self {
+        let redis = TestRedis::start_with(options).await.unwrap();
         let layers = Layers::default().flag("redis.url", redis.url()).flag("redis.commandTimeout", "10s");
         let settings = Settings::load(&layers).unwrap();
         let client = penstock_core::redis::connect(&settings).await.unwrap();
@@ -47,6 +52,16 @@ impl Rig {
         let name = words.next().unwrap();
         let command = CustomCommand::new(name, None, false);
         self.client.custom(command, words.collect::<Vec<_>>()).await.unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    /// Restarts Redis, and waits for the connection.
+    pub(super) async fn restart(&mut self) {
+        self.redis.restart().await.unwrap();
+        let end = std::time::Instant::now() + DEADLINE;
+        while self.client.ping::<String>(None).await.is_err() {
+            assert!(std::time::Instant::now() < end, "no connection after a restart");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Adds entries `first-0` to `last-0`.

@@ -115,9 +115,9 @@ async fn without_a_group_the_number_is_held_and_none_becomes_one() {
 #[tokio::test]
 async fn a_key_of_another_type_is_named_and_the_number_is_held() {
     for (command, named) in [
-        ("SET firehose:events x", "firehose:events is a string"),
-        ("SADD firehose:ingest:state x", "firehose:ingest:state is a set"),
-        ("RPUSH cluster:metrics x", "cluster:metrics is a list"),
+        ("SET firehose:events x", "firehose:events has type string"),
+        ("SADD firehose:ingest:state x", "firehose:ingest:state has type set"),
+        ("RPUSH cluster:metrics x", "cluster:metrics has type list"),
     ] {
         let mut rig = Rig::new().await;
         rig.command(command).await;

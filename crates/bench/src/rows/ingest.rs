@@ -36,6 +36,13 @@ const THROUGHPUT: f64 = 60_000.0;
 const CPU_MICROS: f64 = 12.0;
 const MEMORY_MIB: f64 = 64.0;
 
+/// Of the throughput without verification, in percent; and the memory with it, of which the states of repos take 64 MiB.
+const VERIFIED_PERCENT: f64 = 75.0;
+const VERIFIED_MEMORY_MIB: f64 = 128.0;
+
+/// Of the CPU of an event that is kept, in percent.
+const FILTERED_PERCENT: f64 = 40.0;
+
 /// What the runs gave.
 #[derive(Debug, Default)]
 struct Figures {
@@ -44,6 +51,11 @@ struct Figures {
     memory: Runs,
     redis_cpu: Runs,
     relay_cpu: Runs,
+    /// The same with commits verified.
+    verified_rate: Runs,
+    verified_memory: Runs,
+    /// The CPU of an event of which the filter leaves nothing.
+    filtered_cpu: Runs,
     redis_alone: Runs,
     reading_alone: Runs,
     decode_alone: Runs,
@@ -67,6 +79,8 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Line>, Error> {
     let mut figures = Figures { entry_size: entries.bytes as f64 / entries.count as f64 / 1e3, ..Figures::default() };
     for run in 1..=bench.runs {
         ingest(bench, &relay, &entries, &mut figures).await?;
+        verifying(bench, &relay, &entries, &mut figures).await?;
+        filtering(bench, &relay, &entries, &mut figures).await?;
         figures.reading_alone.push(reading_alone(&relay, events).await?);
         let store = bench.store().await?;
         let (written, keys, port) = (std::sync::Arc::clone(&entries), keys.clone(), store.server.port());
@@ -104,6 +118,29 @@ async fn ingest(bench: &Bench, relay: &Relay, entries: &Entries, figures: &mut F
     figures.memory.push(used.peak_memory as f64 / f64::from(1 << 20));
     figures.redis_cpu.push(micros(redis_cpu));
     figures.relay_cpu.push(micros(relay_cpu));
+    Ok(())
+}
+
+/// The same with every commit verified, but for its signature.
+async fn verifying(bench: &Bench, relay: &Relay, entries: &Entries, figures: &mut Figures) -> Result<(), Error> {
+    let store = bench.store().await?;
+    let mut ingest = bench.verifying_ingest(&store, &relay.url(), relay::free_address()?, "enforce")?;
+    store.until_cursor(entries.last_seq, &mut ingest).await?;
+    let used = ingest.usage()?;
+    ingest.stop().await?;
+    figures.verified_rate.push(rate(&store, entries).await?);
+    figures.verified_memory.push(used.peak_memory as f64 / f64::from(1 << 20));
+    Ok(())
+}
+
+/// The same with a filter that leaves every op out.
+async fn filtering(bench: &Bench, relay: &Relay, entries: &Entries, figures: &mut Figures) -> Result<(), Error> {
+    let store = bench.store().await?;
+    let mut ingest = bench.filtering_ingest(&store, &relay.url(), relay::free_address()?)?;
+    store.until_cursor(entries.last_seq, &mut ingest).await?;
+    let used = ingest.usage()?;
+    ingest.stop().await?;
+    figures.filtered_cpu.push(used.cpu.as_secs_f64() * 1e6 / entries.count as f64);
     Ok(())
 }
 
@@ -166,8 +203,13 @@ fn decode_alone(frames: &[Bytes]) -> Result<f64, Error> {
 
 impl Figures {
     fn lines(&self) -> Vec<Line> {
-        let Self { rate, cpu, memory, redis_cpu, relay_cpu, redis_alone, reading_alone, decode_alone, entry_size } =
-            self;
+        let Self {
+            rate, cpu, memory, redis_cpu, relay_cpu, redis_alone, reading_alone, decode_alone, entry_size, ..
+        } = self;
+        let (verified, verified_memory) = (&self.verified_rate, &self.verified_memory);
+        let filtered = &self.filtered_cpu;
+        let filtered_part = 100.0 * filtered.median() / cpu.median().max(f64::MIN_POSITIVE);
+        let kept = 100.0 * verified.median() / rate.median().max(1.0);
         let against = |what: &str, limit: &Runs| {
             format!("{what} {} ({})", kilo(limit.median()), percent(rate.median(), limit.median()))
         };
@@ -197,11 +239,32 @@ impl Figures {
                 ),
             },
             Line {
+                what: "ingest CPU an event that the filter leaves out",
+                budget: "≤ 40 % of one that is kept",
+                measured: format!("{:.1} µs ({filtered_part:.0} %)", filtered.median()),
+                met: Some(filtered_part <= FILTERED_PERCENT),
+                beside: format!("kept {:.1} µs", cpu.median()),
+            },
+            Line {
                 what: "ingest memory, peak",
                 budget: "≤ 64 MiB",
                 measured: format!("{:.1} MiB", memory.median()),
                 met: Some(memory.greatest() <= MEMORY_MIB),
                 beside: format!("greatest of all runs {:.1} MiB", memory.greatest()),
+            },
+            Line {
+                what: "ingest, commits verified without signatures",
+                budget: "≥ 75 % of without",
+                measured: format!("{} ({kept:.0} %)", kilo(verified.median())),
+                met: Some(kept >= VERIFIED_PERCENT),
+                beside: format!("{} to {}", kilo(verified.least()), kilo(verified.greatest())),
+            },
+            Line {
+                what: "ingest memory, peak, commits verified",
+                budget: "≤ 128 MiB",
+                measured: format!("{:.1} MiB", verified_memory.median()),
+                met: Some(verified_memory.greatest() <= VERIFIED_MEMORY_MIB),
+                beside: format!("greatest of all runs {:.1} MiB", verified_memory.greatest()),
             },
         ]
     }

@@ -106,7 +106,7 @@ async fn runs(bench: &Bench, postgres: &TestPostgres, kind: &str, entries: Arc<E
 }
 
 /// Makes the tables, with the measured program.
-async fn migrate(bench: &Bench, database: &str) -> Result<(), Error> {
+pub(super) async fn migrate(bench: &Bench, database: &str) -> Result<(), Error> {
     let mut command = quiet(&bench.penstock);
     command.arg("migrate").env("DATABASE_URL", database).env("LOG_LEVEL", "warn");
     Service::start("migrate", bench.folder.path(), command)?.end().await
@@ -171,7 +171,7 @@ impl Figures {
             memory.median()
         );
         if *dead_letters > 0 {
-            beside.push_str(&format!("; {dead_letters} entries were dead letters (a URI longer than its column)"));
+            beside.push_str(&format!("; {dead_letters} entries were dead letters"));
         }
         Line {
             what,

@@ -1,4 +1,4 @@
-//! The addresses of other systems: relays, Redis, PostgreSQL; none is ever printed with its password.
+//! The addresses of other systems: relays and Redis; none is ever printed with its password.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -31,10 +31,6 @@ pub enum RedisKind {
     /// A Redis Cluster.
     Cluster,
 }
-
-/// A PostgreSQL database.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PostgresUrl(Url);
 
 // === impl RelayUrl ===
 
@@ -75,7 +71,7 @@ impl fmt::Debug for RelayUrl {
 
 impl Value for RelayUrl {
     const ALLOWED: &'static str =
-        "one or several relays, comma-separated, such as wss://bsky.network or ws://localhost:2583";
+        "one or more relay URLs, comma-separated, such as wss://bsky.network or ws://localhost:2583";
 
     fn parse(text: &str) -> Option<Self> {
         let text = match text.split_once("://") {
@@ -111,6 +107,20 @@ impl RedisUrl {
         self.kind
     }
 
+    /// Says whether it asks for TLS.
+    #[must_use]
+    pub fn uses_tls(&self) -> bool {
+        self.url.scheme().starts_with("rediss")
+    }
+
+    /// Returns the host and the port that are connected to first.
+    #[must_use]
+    pub fn host_and_port(&self) -> Option<(String, u16)> {
+        let usual = if self.kind == RedisKind::Sentinel { 26379 } else { 6379 };
+        let host = self.url.host_str()?.trim_start_matches('[').trim_end_matches(']');
+        Some((host.to_owned(), self.url.port().unwrap_or(usual)))
+    }
+
     /// Puts an address together from host, port and password.
     #[must_use]
     pub fn from_parts(host: &str, port: u16, password: Option<&str>) -> Option<Self> {
@@ -137,7 +147,7 @@ impl fmt::Debug for RedisUrl {
 
 impl Value for RedisUrl {
     const ALLOWED: &'static str = "redis://[user:password@]host[:port][/database], rediss:// for TLS, \
-        redis-sentinel://host:port?sentinelServiceName=name[&node=host:port], redis-cluster://host:port[?node=host:port]";
+        redis-sentinel://host:port?sentinelServiceName=name[&sentinelUsername=user&sentinelPassword=password][&node=host:port], redis-cluster://host:port[?node=host:port]";
 
     fn parse(text: &str) -> Option<Self> {
         let url = Url::parse(text).ok()?;
@@ -160,69 +170,15 @@ impl Value for RedisUrl {
     }
 }
 
-// === impl PostgresUrl ===
-
-impl PostgresUrl {
-    /// Returns the address with its password, for the client.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        self.0.as_str()
-    }
-
-    /// Puts an address together from its parts; the host may be the directory of a socket.
-    #[must_use]
-    pub fn from_parts(host: &str, port: u16, database: &str, user: &str, password: Option<&str>) -> Option<Self> {
-        let (host, socket) = match host.starts_with('/') {
-            true => ("localhost".to_owned(), format!("?host={}", escaped(host))),
-            false => (bare_host(host).filter(|host| !host.is_empty())?, String::new()),
-        };
-        let password = password.map(|password| format!(":{}", escaped(password))).unwrap_or_default();
-        let (user, database) = (escaped(user), escaped(database));
-        Self::parse(&format!("postgres://{user}{password}@{host}:{port}/{database}{socket}"))
-    }
-}
-
-impl fmt::Display for PostgresUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&mask(self.0.as_str()))
-    }
-}
-
-impl fmt::Debug for PostgresUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Value for PostgresUrl {
-    const ALLOWED: &'static str = "postgres://[user[:password]@]host[:port]/database[?sslmode=require]";
-
-    fn parse(text: &str) -> Option<Self> {
-        // Python's drivers name themselves in the scheme; they mean the same database.
-        let text = match text.split_once("://") {
-            Some(("postgresql+asyncpg" | "postgresql+psycopg" | "postgresql+psycopg2", rest)) => {
-                format!("postgresql://{rest}")
-            }
-            _ => text.to_owned(),
-        };
-        let url = Url::parse(&text).ok()?;
-        matches!(url.scheme(), "postgres" | "postgresql").then_some(Self(url))
-    }
-
-    fn mask(text: &str) -> String {
-        mask(text)
-    }
-}
-
 /// Returns a host as it stands in an address; none where the text is more than a host.
-fn bare_host(host: &str) -> Option<String> {
+pub(super) fn bare_host(host: &str) -> Option<String> {
     // The address of IPv6 needs its brackets; of `h:1` an address would take `h` only.
     let host = host.parse::<Ipv6Addr>().map_or_else(|_| host.to_owned(), |address| format!("[{address}]"));
     (host.starts_with('[') || !host.contains([':', '/', '?', '#', '@', '\\'])).then_some(host)
 }
 
 /// Escapes everything that could mean something in an address.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.bytes().fold(String::new(), |escaped, byte| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
             escaped + char::from(byte).encode_utf8(&mut [0; 4])
@@ -362,8 +318,6 @@ mod tests {
         assert_eq!(mask("redis://h?sentinelPassword=hunter2&node=a:1"), "redis://h?sentinelPassword=***&node=a:1");
         assert_eq!(mask("user:hunter2@host"), "***@host");
         assert_eq!(mask("wss://bsky.network"), "wss://bsky.network");
-        assert!(!format!("{:?}", PostgresUrl::parse("postgres://u:hunter2@h/d").unwrap()).contains("hunter2"));
         assert!(!format!("{:?}", RelayUrl::parse("wss://u:hunter2@h").unwrap()).contains("hunter2"));
-        assert_eq!(PostgresUrl::parse("postgresql+asyncpg://u:p@h/d").unwrap().expose(), "postgresql://u:p@h/d");
     }
 }

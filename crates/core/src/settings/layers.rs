@@ -36,7 +36,7 @@ pub enum Origin {
 #[derive(Debug, Error)]
 pub enum FileError {
     /// The text is not YAML.
-    #[error("settings file {name} is not yaml: {reason}")]
+    #[error("settings file {name} is not valid yaml: {reason}")]
     Yaml {
         /// The file's name.
         name: String,
@@ -44,7 +44,7 @@ pub enum FileError {
         reason: String,
     },
     /// The top is not a mapping of sections.
-    #[error("settings file {name}: {path} must be a mapping, a list of plain values, or a plain value")]
+    #[error("settings file {name}: {path} must be a mapping, a list of scalars, or a scalar")]
     Shape {
         /// The file's name.
         name: String,
@@ -59,7 +59,8 @@ impl Layers {
     /// Takes the variables of an environment; empty ones count as not set.
     #[must_use]
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        let set = variables.into_iter().filter(|(name, value)| !value.is_empty() && !is_service_link(name, value));
+        let lines = variables.into_iter().map(|(name, value)| (name, without_line_end(value)));
+        let set = lines.filter(|(name, value)| !value.is_empty() && !is_service_link(name, value));
         self.environment.extend(set.map(with_unit));
         self
     }
@@ -67,7 +68,7 @@ impl Layers {
     /// Takes one flag, by the setting's path.
     #[must_use]
     pub fn flag(mut self, path: &str, value: impl Into<String>) -> Self {
-        self.flags.insert(path.to_owned(), value.into());
+        self.flags.insert(path.to_owned(), without_line_end(value.into()));
         self
     }
 
@@ -120,10 +121,38 @@ impl Layers {
         self.find(path, older_name.as_slice()).is_some_and(|(_, origin)| origin != Origin::Default)
     }
 
+    /// Says where the text of a setting came from, if there is one.
+    #[must_use]
+    pub fn origin(&self, path: &str, older_names: &[&str]) -> Option<Origin> {
+        self.find(path, older_names).map(|(_, origin)| origin)
+    }
+
+    /// Leaves the environment out of a setting, whichever of its names is set; returns the variables that were.
+    pub fn pass_over(&mut self, path: &str, older_names: &[&str]) -> Vec<String> {
+        let ours = environment_name(path);
+        let names = [ours.as_str()].into_iter().chain(older_names.iter().copied());
+        names.filter(|name| self.environment.remove(*name).is_some()).map(str::to_owned).collect()
+    }
+
     /// The same without some variables of the environment.
     pub(super) fn without(mut self, variables: &[&str]) -> Self {
         self.environment.retain(|name, _| !variables.contains(&name.as_str()));
         self
+    }
+
+    /// Returns what a variable of the environment is set to.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(String::as_str)
+    }
+
+    /// Reads a variable as if it were set to something else.
+    pub(super) fn read_as(&mut self, name: &str, value: &str) {
+        self.environment.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Lists the variables that are set, with their values.
+    pub(super) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Lists what the file and the flags name, to be held against what there is.
@@ -134,7 +163,7 @@ impl Layers {
 
     fn flatten(&mut self, path: String, value: Json) -> Result<(), FileError> {
         let scalar = |value: &Json| match value {
-            Json::String(text) => Some(text.clone()),
+            Json::String(text) => Some(without_line_end(text.clone())),
             Json::Bool(_) | Json::Number(_) => Some(value.to_string()),
             _ => None,
         };
@@ -189,9 +218,16 @@ pub fn environment_name(path: &str) -> String {
     name
 }
 
+/// Cuts the end of the line that `echo` and editors leave behind a password in a Secret or a file: no setting ends with one.
+#[must_use]
+pub fn without_line_end(mut text: String) -> String {
+    text.truncate(text.trim_end_matches(['\n', '\r']).len());
+    text
+}
+
 /// Kubernetes puts `REDIS_PORT=tcp://10.0.0.1:6379` into every pod beside a Service that is called redis.
 fn is_service_link(name: &str, value: &str) -> bool {
-    name.ends_with("_PORT") && (value.starts_with("tcp://") || value.starts_with("udp://"))
+    name.ends_with("_PORT") && ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
 }
 
 /// Gives a number the unit that its variable has in the system before.
@@ -224,6 +260,34 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_that_the_environment_is_left_out_of_keeps_flag_and_file() {
+        let variables = [("REDIS_URL", "a"), ("PENSTOCK_REDIS_URL", "b"), ("REDIS_HOST", "c")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut layers = Layers::default().file("s.yaml", "redis: {url: from-file}").unwrap().environment(variables);
+        let catalog = crate::settings::Settings::catalog();
+        let field = catalog.iter().find(|field| field.path == "redis.url").unwrap();
+        assert_eq!(layers.pass_over(field.path, field.older_names), ["PENSTOCK_REDIS_URL", "REDIS_URL"]);
+        assert_eq!(layers.origin("redis.url", field.older_names), Some(Origin::File("s.yaml".into())));
+        assert_eq!(layers.origin("redis.host", &["REDIS_HOST"]), Some(Origin::Environment("REDIS_HOST".into())));
+        assert_eq!(layers.pass_over(field.path, field.older_names), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_end_of_a_line_is_no_part_of_a_value() {
+        let variables = [("REDIS_URL", "redis://:a b@h\r\n"), ("REDIS_PASSWORD", " hunter2 \n"), ("REDIS_HOST", "\n")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let layers = Layers::default().environment(variables).flag("dashboard.readToken", "token\n");
+        let layers = layers.file("s.yaml", "dashboard: {adminToken: \"secret\\n\", list: [\"a\\n\", b]}").unwrap();
+        let found = |path: &str, name: &str| layers.find(path, &[name]).map(|(value, _)| value);
+        assert_eq!(found("redis.url", "REDIS_URL"), Some("redis://:a b@h"));
+        assert_eq!(found("redis.password", "REDIS_PASSWORD"), Some(" hunter2 "), "a space may be meant");
+        assert_eq!(found("redis.host", "REDIS_HOST"), None);
+        assert_eq!(found("dashboard.readToken", "-"), Some("token"));
+        assert_eq!(found("dashboard.adminToken", "-"), Some("secret"));
+        assert_eq!(found("dashboard.list", "-"), Some("a,b"));
+    }
+
+    #[test]
     fn what_kubernetes_injects_is_no_setting() {
         let layers = Layers::default().environment([
             ("REDIS_PORT".to_owned(), "tcp://10.96.0.5:6379".to_owned()),
@@ -240,6 +304,16 @@ mod tests {
         assert!(Layers::default().file("s.yaml", "- a").is_err());
         assert!(Layers::default().file("s.yaml", "a: [{b: 1}]").is_err());
         assert!(Layers::default().file("s.yaml", "").is_ok());
+    }
+
+    #[test]
+    fn a_bare_off_is_off() {
+        for off in ["off", "'off'", "Off", "false"] {
+            let layers =
+                Layers::default().file("s.yaml", &format!("verify: {{mode: {off}, signatures: {off}}}")).unwrap();
+            let settings = crate::settings::Settings::load(&layers.flag("redis.url", "redis://a")).unwrap();
+            assert_eq!(settings.verify.mode, crate::settings::Verification::Off, "{off}");
+        }
     }
 
     #[test]

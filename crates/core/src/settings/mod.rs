@@ -1,11 +1,19 @@
 //! The settings of a pipeline: one typed tree from flags, environment and a YAML file.
 
 mod address;
+mod base_path;
+mod host_url;
 mod layers;
+mod listed;
+mod network;
+mod otel;
 mod otlp;
+mod pem;
 mod postgres;
+mod postgres_url;
 mod projections;
 mod section;
+mod unknown;
 mod value;
 
 use std::net::SocketAddr;
@@ -14,125 +22,165 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub use address::{PostgresUrl, RedisKind, RedisUrl, RelayUrl, SUBSCRIBE_REPOS, mask};
-pub use layers::{FileError, Layers, Origin, environment_name};
+pub use address::{RedisKind, RedisUrl, RelayUrl, SUBSCRIBE_REPOS, mask};
+pub use base_path::BasePath;
+pub use host_url::HostUrl;
+pub use layers::{FileError, Layers, Origin, environment_name, without_line_end};
+pub use listed::Listed;
+pub use network::Network;
+pub use otel::IgnoredVariable;
 pub use otlp::{OtlpEndpoint, OtlpProtocol, Pairs, Ratio, SecretPairs};
+pub use pem::Pem;
+pub use postgres_url::{PostgresParts, PostgresServer, PostgresUrl, SslMode, SslRoot, Target};
 pub use projections::{Projection, Projections};
 pub use section::Field;
-pub use value::{LogFormat, Percent, Secret, Start, Value};
+pub use unknown::UnknownVariable;
+pub use value::{LogFormat, Percent, Secret, Start, Unresolved, Value, Verification};
 
+use crate::filter::{Collections, Dids};
 use crate::keys::{KeyPrefix, Keys, Names};
 use section::settings;
 
 settings! {
-    /// The relay that is read.
+    /// The relay to read.
     pub struct Relay in "relay" {
-        /// The relays, comma-separated: the first is read, the others stand by. A bare host, an `/xrpc` base or the full path.
+        /// Relay URLs, comma-separated: the first is read, the others are standbys. A bare host, an `/xrpc` base URL or the full path.
         urls "urls": Vec<RelayUrl> = "wss://bsky.network", env "RELAY_URL";
-        /// Where to start when there is neither cursor nor checkpoint.
+        /// Where to start if there is neither a cursor nor a checkpoint.
         start "start": Start = "live";
-        /// How long the relay may send no event before the connection counts as dead.
+        /// How long a busy relay may send no event, or a quiet one leave a ping unanswered, before the connection is considered dead.
         data_timeout "dataTimeout": Duration = "30s", from "50ms" to "1h";
-        /// How often a ping is sent.
+        /// How often pings are sent.
         ping_interval "pingInterval": Duration = "30s", from "50ms" to "1h";
-        /// How long connecting may take.
+        /// Connection timeout.
         connect_timeout "connectTimeout": Duration = "10s", from "50ms" to "5m";
-        /// The first pause after a failure; it doubles from there, with full jitter.
+        /// Initial reconnect delay; it doubles with each failure, with full jitter.
         backoff_min "backoffMin": Duration = "1s", from "1ms" to "5m";
-        /// The longest pause after a failure.
+        /// Maximum reconnect delay; for a relay that cannot be reached it is 4s at most.
         backoff_max "backoffMax": Duration = "30s", from "1ms" to "1h";
-        /// How long events must have come before the pauses start again from the first.
+        /// How long events must flow before the reconnect delay is reset.
         healthy_after "healthyAfter": Duration = "60s", from "10ms" to "1h";
-        /// After how many failures in a row the next relay is read.
+        /// Number of consecutive failures before failing over to the next relay.
         failover_after "failoverAfter": NonZeroU32 = "3", from "1" to "1000";
-        /// How often the head of each relay that stands by is sampled.
+        /// How often the head of each standby relay is sampled.
         standby_interval "standbyInterval": Duration = "60s", from "100ms" to "1h";
     }
 }
 
 settings! {
-    /// The Redis that holds the stream, and the names in it.
+    /// The Redis that holds the stream, and its key names.
     pub struct Redis in "redis" {
-        /// The address; goes before host, port and password.
+        /// Redis URL; takes precedence over host, port and password.
         url "url": Option<RedisUrl> = none, env "REDIS_URL";
-        /// The host, where no address is given.
+        /// Host, used if no URL is set.
         host "host": String = "localhost", env "REDIS_HOST";
-        /// The port, where no address is given.
+        /// Port, used if no URL is set.
         port "port": u16 = "6379", env "REDIS_PORT", from "1" to "65535";
-        /// The password, where no address is given.
+        /// Password, used if no URL is set.
         password "password": Option<Secret> = none, env "REDIS_PASSWORD";
-        /// What goes before every key and channel; in Redis Cluster with a hash tag, such as `{bluesky}:`.
+        /// Certificates of the authorities that may vouch for Redis, instead of the system's; for `rediss://`. A PEM file, or its text.
+        tls_ca "tls.ca": Option<Pem> = none;
+        /// Client certificate for a Redis that asks for one (`tls-auth-clients`), with its chain. A PEM file, which is read anew for each connection, or its text.
+        tls_cert "tls.cert": Option<Pem> = none;
+        /// Private key of the client certificate, without a passphrase. A PEM file, or its text.
+        tls_key "tls.key": Option<Pem> = none;
+        /// Prefix of every key and channel; in Redis Cluster it needs a hash tag, such as `{bluesky}:`.
         key_prefix "keyPrefix": Option<String> = none;
-        /// The stream's name, taken as it is. Default: prefix and `firehose:events`.
+        /// Name of the stream, used verbatim. Default: prefix and `firehose:events`.
         stream_key "streamKey": Option<String> = none, env "REDIS_STREAM_KEY";
-        /// The cursor's name, taken as it is. Default: prefix and `firehose:python_cursor`.
+        /// Name of the cursor key, used verbatim. Default: prefix and `firehose:python_cursor`.
         cursor_key "cursorKey": Option<String> = none, env "REDIS_CURSOR_KEY";
-        /// The consumer group of the workers. Default: `firehose-processors`.
+        /// Consumer group of the workers. Default: `firehose-processors`.
         group "group": Option<String> = none, env "REDIS_CONSUMER_GROUP";
-        /// The cap of the stream, in entries, from which the watermarks are counted.
+        /// Maximum length of the stream, in entries; the watermarks are percentages of it.
         max_stream_len "maxStreamLen": u64 = "500000", env "REDIS_MAX_STREAM_LEN", from "10" to "1000000000";
-        /// How long a command may take before its connection counts as dead.
+        /// Command timeout, after which the connection is considered dead.
         command_timeout "commandTimeout": Duration = "5s", from "50ms" to "5m";
-        /// Whether to start although Redis may evict keys. It would lose events: only for a Redis that is about to change.
+        /// Maximum size of the workers' dead letters in bytes; ingest's have the same limit of their own.
+        letter_bytes "letterBytes": u64 = "64000000", from "100000" to "10000000000";
+        /// Maximum number of the workers' dead letters; ingest's have the same limit of their own. Once full, one repo may use an eighth.
+        letter_count "letterCount": u64 = "10000", from "10" to "1000000";
+        /// How long the events of each minute are kept for the dashboard's chart; 7 days take about 10,000 small keys, 2 MB.
+        activity_retention "activityRetention": Duration = "25h", from "25h" to "90d";
+        /// Start even if Redis may evict keys. Eviction loses events: only for a Redis whose policy is about to change.
         allow_eviction "allowEviction": bool = "false";
     }
 }
 
 settings! {
-    /// The PostgreSQL that is written.
+    /// The PostgreSQL database to write to.
     pub struct Postgres in "postgres" {
-        /// The address of the database; goes before host, port, database, user and password.
+        /// Database URL; takes precedence over host, port, database, user and password.
         url "url": Option<PostgresUrl> = none, env "DATABASE_URL";
-        /// The host, or the directory of a socket, where no address is given.
+        /// URL of the server itself where the other one leads through a pooler; `penstock migrate` then uses this one.
+        direct_url "directUrl": Option<PostgresUrl> = none, env "DATABASE_DIRECT_URL";
+        /// Host or socket directory, used if no URL is set.
         host "host": Option<String> = none, env "DB_HOST" or "POSTGRES_HOST";
-        /// The port, where no address is given.
+        /// Port, used if no URL is set.
         port "port": u16 = "5432", env "DB_PORT" or "POSTGRES_PORT", from "1" to "65535";
-        /// The name of the database, where no address is given.
+        /// Database name, used if no URL is set.
         database "database": Option<String> = none, env "DB_NAME" or "POSTGRES_DB";
-        /// The name to log in with, where no address is given.
+        /// User name, used if no URL is set.
         user "user": Option<String> = none, env "DB_USER" or "POSTGRES_USER";
-        /// The password, where no address is given.
+        /// Password, used if no URL is set.
         password "password": Option<Secret> = none, env "DB_PASSWORD" or "POSTGRES_PASSWORD";
-        /// How many connections a process holds at most.
+        /// File with the password, read anew for each connection: it may hold a token that changes.
+        password_file "passwordFile": Option<String> = none;
+        /// Program and arguments, separated by spaces, that print the password; run anew for each connection, without a shell.
+        password_command "passwordCommand": Option<String> = none;
+        /// Schema with the AppView's tables. Default: the one that `penstock migrate` recorded, else the first of the role's search path
+        /// that has them, else the first of it.
+        schema "schema": Option<String> = none;
+        /// Maximum number of connections per process.
         pool_size "poolSize": NonZeroU32 = "8", env "DB_POOL_SIZE", from "2" to "500";
-        /// How long one statement may take.
+        /// Statement timeout.
         statement_timeout "statementTimeout": Duration = "60s", from "100ms" to "1h";
+        /// Approximate maximum size of dead letters in bytes.
+        letter_bytes "letterBytes": u64 = "1000000000", from "100000" to "1000000000000";
+        /// Approximate maximum number of dead letters. Once full, one repo may use an eighth.
+        letter_count "letterCount": u64 = "100000", from "10" to "100000000";
     }
 }
 
 settings! {
     /// How events get from the relay into the stream.
     pub struct Ingest in "ingest" {
-        /// The most entries of one batch.
+        /// Maximum entries per batch.
         batch_events "batchEvents": usize = "500", from "1" to "5000";
-        /// The most bytes of one batch.
+        /// Maximum bytes per batch.
         batch_bytes "batchBytes": usize = "2000000", from "1000" to "50000000";
-        /// How long an event waits for others of its batch.
+        /// How long an event waits for its batch to fill.
         batch_delay "batchDelay": Duration = "1ms", from "0ms" to "10s";
-        /// How many batches may be on their way to Redis at once.
+        /// Maximum number of batches being written to Redis at once.
         batches_in_flight "batchesInFlight": usize = "4", from "1" to "64";
-        /// The most bytes of frames received and not yet written.
-        buffer_bytes "bufferBytes": usize = "8000000", from "6000000" to "1000000000";
-        /// How long the lease of the one writer lasts without renewal.
+        /// Maximum memory in bytes for decoded events that are not yet written, as JSON and as Redis commands.
+        /// An event that needs more is processed alone.
+        buffer_bytes "bufferBytes": usize = "16000000", from "6000000" to "1000000000";
+        /// How long the single writer's lease lasts without renewal.
         lease_time "leaseTime": Duration = "6s", from "100ms" to "5m";
         /// How often the stream is trimmed and the watermarks are checked.
         trim_interval "trimInterval": Duration = "1s", from "10ms" to "1m";
-        /// At which share of the stream's cap, or of Redis' memory, reading stops.
+        /// Fill level of the stream, or of Redis' memory, at which reading stops.
         high_watermark "highWatermark": Percent = "80%";
-        /// Below which share reading goes on.
+        /// Fill level below which reading resumes.
         low_watermark "lowWatermark": Percent = "50%";
-        /// How long another group that shows no sign of life still holds its entries.
+        /// How long entries are kept for another consumer group that shows no activity.
         foreign_group_hold "foreignGroupHold": Duration = "1h", from "100ms" to "30d";
-        /// How long another program that wrote into the stream must have written nothing before it is taken over from. The Python
+        /// How long another program that wrote to the stream must be quiet before ingest takes over. The Python
         /// consumer writes its cursor every 5 s.
         foreign_quiet "foreignQuiet": Duration = "12s", from "50ms" to "10m";
-        /// Whether another producer may write the same stream at the same time; give ingest a `redis.cursorKey` of its own then.
+        /// Events per minute that one repo may send before it is diverted to the second stream, which workers read when the first is
+        /// empty; each op of a commit counts as one. 0: unlimited.
+        repo_events "repoEvents": u64 = "1200", from "0" to "1000000000";
+        /// Bytes of entries per minute that one repo may send before it is diverted to the second stream. 0: unlimited.
+        repo_bytes "repoBytes": u64 = "20000000", from "0" to "1000000000000";
+        /// Allow another producer to write the same stream at the same time; ingest then needs its own `redis.cursorKey`.
         shared_stream "sharedStream": bool = "false";
-        /// Whether the row of the AppView's own ingestion in `firehose_cursor` is kept current, so that it could go on.
+        /// Keep the row of the AppView's own ingestion in `firehose_cursor` up to date, so that it can resume from there.
         appview_cursor "appviewCursor": bool = "false";
-        /// How often status and recent events are written on a quiet relay.
+        /// How often status and recent events are written while the relay is quiet.
         status_interval "statusInterval": Duration = "5s", from "50ms" to "9s";
-        /// The most live events a second that are broadcast; above it they are sampled.
+        /// Maximum live events broadcast per second; above that they are sampled.
         broadcast_rate "broadcastRate": NonZeroU32 = "2000", from "1" to "1000000";
     }
 }
@@ -140,53 +188,154 @@ settings! {
 settings! {
     /// How entries get from the stream into PostgreSQL.
     pub struct Worker in "worker" {
-        /// The consumer's name, one per process. Default: host name and process id.
+        /// Consumer name, unique per process. Default: host name and process ID.
         consumer_id "consumerId": Option<String> = none, env "CONSUMER_ID";
-        /// The most entries of one batch.
+        /// Maximum entries per batch.
         batch_size "batchSize": usize = "1000", from "1" to "10000";
-        /// How long an entry waits for others of its batch.
+        /// Maximum ops per transaction; one entry may have hundreds. Halved when a statement times out, until
+        /// statements succeed again.
+        batch_ops "batchOps": usize = "4000", from "1" to "100000";
+        /// Maximum memory in bytes of one decoded batch. A larger entry is written alone, in parts.
+        batch_bytes "batchBytes": usize = "8000000", from "100000" to "1000000000";
+        /// How long an entry waits for its batch to fill.
         batch_delay "batchDelay": Duration = "50ms", from "1ms" to "10s";
-        /// After how long without a sign of life an entry is taken from its consumer.
+        /// How long a consumer may be silent before its entries are taken over.
         claim_time "claimTime": Duration = "60s", from "50ms" to "1h";
         /// How often counters are published.
         publish_interval "publishInterval": Duration = "500ms", from "10ms" to "1m";
-        /// How often PostgreSQL is told up to which event everything is settled, should Redis be lost.
+        /// How often the checkpoint (the event up to which everything is settled) is saved in PostgreSQL, in case Redis is lost.
         checkpoint_interval "checkpointInterval": Duration = "5s", from "50ms" to "1h";
-        /// The first pause before a failed transaction is tried again; it doubles from there, with full jitter.
+        /// Initial delay before a failed transaction is retried; it doubles each time, with full jitter.
         retry_min "retryMin": Duration = "50ms", from "1ms" to "1m";
-        /// The longest pause before a failed transaction is tried again.
+        /// Maximum delay before a failed transaction is retried.
         retry_max "retryMax": Duration = "10s", from "1ms" to "10m";
-        /// How many times an entry may be the only one at hand when its process died before it is given up.
+        /// How often an entry, tried alone, may crash a worker before it is dead-lettered.
         crash_limit "crashLimit": u64 = "3", from "1" to "100";
-        /// How long the traces of deletes are kept at least: the relay's replay window.
+        /// Minimum time tombstones of deletes are kept: the relay's replay window.
         tombstone_retention "tombstoneRetention": Duration = "72h", from "1s" to "365d";
-        /// The most rows of a deleted account that one transaction removes.
+        /// How long after its event a dead letter may be replayed; tombstones are kept that long too.
+        letter_hold "letterHold": Duration = "7d", from "1s" to "365d";
+        /// How long the rows of a deleted account are kept: until then it is only marked, and an event that says it is active undoes the
+        /// deletion. 0s: they are removed at once.
+        delete_grace "deleteGrace": Duration = "24h", from "0s" to "30d";
+        /// Maximum rows of a deleted account removed per transaction.
         delete_batch "deleteBatch": u32 = "1000", from "1" to "100000";
-        /// How often the AppView's `user_settings` are looked at for accounts that opted out or came back.
+        /// How often the AppView's `user_settings` is checked for accounts that opted out or back in.
         opt_out_interval "optOutInterval": Duration = "1m", from "10ms" to "5m";
-        /// Whether the text search columns of users and posts are filled.
+        /// Fill the text search columns of users and posts.
         search_vector "searchVector": bool = "false";
-        /// What is derived from records for an AppView besides: each table by its name, and `cache`, its cache in Redis. `auto`: where the table is there.
+        /// Record the CIDs of records whose table has no column for them: with all of a repo, its root can be computed from the database.
+        record_cids "recordCids": bool = "false";
+        /// Additional data derived from records for an AppView: tables by name, and `cache`, its cache in Redis. `auto`: every table that exists.
         projections "projections": Projections = "auto";
+    }
+}
+
+settings! {
+    /// What is verified of the commits that a relay sends.
+    pub struct Verify in "verify" {
+        /// Check that a commit's ops follow from the tree before it, that the frame says what the signed commit says, and that it
+        /// follows the repo's last one. `count` counts failures; `enforce` also makes a dead letter of a commit that proves wrong.
+        mode "mode": Verification = "count";
+        /// Check signatures against the accounts' keys, which needs `identity.enabled`: `off`, `count` or `enforce`.
+        signatures "signatures": Verification = "off";
+        /// What becomes of a commit whose account's key cannot be had, as while the directory is away: `pass` writes and counts it, `hold`
+        /// waits as for a full stream.
+        unresolved "unresolved": Unresolved = "pass";
+        /// Memory in bytes for the last state of recent repos, 24 bytes each; that of others is read from PostgreSQL.
+        memory "memory": u64 = "67108864", from "65536" to "17179869184";
+    }
+}
+
+settings! {
+    /// Which records are carried, of those that a relay sends. `@/path` reads a list from a file, one entry a line, and again whenever it changes.
+    pub struct Filter in "filter" {
+        /// Collections to carry: `app.bsky.feed.post`, `app.bsky.*` for all below, `!app.bsky.feed.like` to leave one out. The most specific one
+        /// that fits decides. Default: all.
+        collections "collections": Listed<Collections> = "";
+        /// DIDs of the repos to carry. Default: all.
+        repos "repos": Listed<Dids> = "";
+        /// DIDs of the repos to leave out.
+        exclude_repos "excludeRepos": Listed<Dids> = "";
+    }
+}
+
+settings! {
+    /// Where accounts' keys, hosts and handles come from.
+    pub struct Identity in "identity" {
+        /// Resolve DIDs and handles over the network.
+        enabled "enabled": bool = "false";
+        /// URL of the directory of did:plc; a mirror will do.
+        plc_url "plcUrl": String = "https://plc.directory";
+        /// Maximum requests per second to the directory, and to each other host.
+        rate "rate": NonZeroU32 = "20", from "1" to "10000";
+        /// Timeout of a request.
+        timeout "timeout": Duration = "10s", from "50ms" to "2m";
+        /// How long what was resolved is trusted without a word of change.
+        max_age "maxAge": Duration = "24h", from "1s" to "90d";
+        /// How long after a failure it is not tried again; it doubles with each failure, up to 64 times.
+        retry_after "retryAfter": Duration = "1m", from "50ms" to "1d";
+        /// Memory in bytes for resolved identities, about 250 bytes each; others are read from PostgreSQL.
+        memory "memory": u64 = "33554432", from "65536" to "17179869184";
+        /// Private networks that may be asked, comma-separated; plain HTTP is allowed there too. By default none is: anyone can write any address into a DID document.
+        allowed_networks "allowedNetworks": Vec<Network> = "";
+        /// DNS server to ask for handles instead of the system's, as address and port.
+        dns_server "dnsServer": Option<SocketAddr> = none;
+    }
+}
+
+settings! {
+    /// How repos are read from their hosts, and the database is brought to what they hold.
+    pub struct Heal in "heal" {
+        /// Read repos again that are known to be incomplete. If false, the healer does backfills and what is asked for by hand, and nothing else.
+        enabled "enabled": bool = "true";
+        /// Number of repos that one healer reads and writes at once.
+        parallelism "parallelism": NonZeroU32 = "8", from "1" to "256";
+        /// How long a repo stays reserved for a healer that does not renew its lease.
+        lease_time "leaseTime": Duration = "60s", from "500ms" to "1h";
+        /// Initial delay before a repo that could not be read is tried again; it doubles each time, with jitter.
+        retry_min "retryMin": Duration = "10s", from "10ms" to "1h";
+        /// Maximum delay before a repo that could not be read is tried again.
+        retry_max "retryMax": Duration = "6h", from "10ms" to "30d";
+        /// Number of failed attempts after which a repo of a backfill or an audit is given up. Repos known to be incomplete are tried until they are read, or their host says that there is no such repo.
+        attempts "attempts": NonZeroU32 = "8", from "1" to "1000";
+        /// Repos per hour that are compared with their hosts, those that were proven longest ago first, and repaired where they differ. 0: none.
+        audit_rate "auditRate": u32 = "0", from "0" to "1000000";
+        /// Token for the healer's routes on the admin address, as a bearer token. If unset, they are closed.
+        admin_token "adminToken": Option<Secret> = none;
+        /// SHA-256 of that token in hexadecimal, in its place: who reads it cannot show the token. The operator sets it.
+        admin_token_hash "adminTokenHash": Option<String> = none;
+        /// Maximum number of connections to one host at once.
+        of_host "ofHost": NonZeroU32 = "2", from "1" to "64";
+        /// Maximum requests per second to one host. Hosts that state limits of their own are asked within those.
+        host_rate "hostRate": NonZeroU32 = "10", from "1" to "10000";
+        /// Memory in bytes for repos while they are read, of all together; what does not fit lies in a file of `heal.folder`.
+        spill "spill": u64 = "67108864", from "65536" to "17179869184";
+        /// Folder for repos that do not fit into memory while they are read. The files have no name and are gone with the process. Default: the system's folder for temporary files.
+        folder "folder": Option<String> = none;
+        /// Maximum size of one repo in bytes; a larger one is refused.
+        repo_bytes "repoBytes": u64 = "4294967296", from "65536" to "1099511627776";
+        /// Hosts that are asked for a repo where its own does not answer, comma-separated, in their order. What they send is verified all the same.
+        mirrors "mirrors": Vec<HostUrl> = "";
     }
 }
 
 settings! {
     /// The message buffer: `POST /messages` of the dashboard, written to PostgreSQL by the workers.
     pub struct MessageBuffer in "messageBuffer" {
-        /// Whether the dashboard takes messages and workers write them.
+        /// Accept messages in the dashboard and write them in the workers.
         enabled "enabled": bool = "false";
-        /// The most messages of one batch.
+        /// Maximum messages per batch.
         batch_size "batchSize": usize = "50", env "BATCH_SIZE", from "1" to "10000";
-        /// How long a message waits for others of its batch. `BATCH_TIMEOUT` is a number of seconds.
+        /// How long a message waits for its batch to fill. `BATCH_TIMEOUT` is in seconds.
         batch_delay "batchDelay": Duration = "2s", env "BATCH_TIMEOUT", from "1ms" to "1m";
-        /// How often the statistics are told.
+        /// How often statistics are published.
         stats_interval "statsInterval": Duration = "500ms", from "50ms" to "1m";
-        /// The most messages that wait in Redis; while there are as many, new ones are refused.
+        /// Maximum messages waiting in Redis; beyond that, new ones are rejected.
         max_queue "maxQueue": u64 = "100000", from "1" to "10000000";
-        /// After how long without a sign of life a worker's messages are taken from it.
+        /// How long a worker may be silent before its messages are taken over.
         dead_after "deadAfter": Duration = "10s", from "200ms" to "1h";
-        /// Whether `/simulate` and `/reset` are open without the admin token. Not beside a read token.
+        /// Allow `/simulate` and `/reset` without the admin token. Cannot be combined with a read token.
         open_admin "openAdmin": bool = "false";
     }
 }
@@ -194,57 +343,83 @@ settings! {
 settings! {
     /// The dashboard's HTTP service.
     pub struct Dashboard in "dashboard" {
-        /// The address it serves on.
-        address "address": SocketAddr = "0.0.0.0:8000", env "DASHBOARD_ADDRESS";
-        /// Further addresses, comma-separated.
+        /// Listen address.
+        address "address": SocketAddr = "[::]:8000", env "DASHBOARD_ADDRESS";
+        /// Additional listen addresses, comma-separated.
         extra_addresses "extraAddresses": Vec<SocketAddr> = "";
-        /// The origins that may call from a browser, comma-separated.
+        /// Path under which a reverse proxy offers the dashboard. The proxy may strip it or pass it on.
+        base_path "basePath": BasePath = "/";
+        /// How long an idle HTTP connection is kept open. Must be longer than a load balancer keeps it, which otherwise answers 502 now and then.
+        keep_alive "keepAlive": Duration = "150s", from "1s" to "1h";
+        /// Origins that may call the API from a browser, comma-separated.
         allowed_origins "allowedOrigins": Vec<String> = "http://localhost:3000,http://127.0.0.1:3000";
-        /// The token for reading, as a bearer token or to sign in. Absent: reading is open.
+        /// Token for read access, as a bearer token or to sign in. If unset, reading is open to everyone.
         read_token "readToken": Option<Secret> = none;
-        /// The token for administration, which may read as well. Absent: administration is closed.
+        /// Token for admin access, which includes reading. If unset, admin routes are closed; `penstock run` makes one.
         admin_token "adminToken": Option<Secret> = none;
-        /// How often the live streams carry the metrics.
+        /// How often metrics are sent on the live streams.
         metrics_interval "metricsInterval": Duration = "2s", from "50ms" to "1m";
-        /// How many sendings are kept for live clients that are behind or come back; one gathers the events of at least 25 ms.
+        /// Number of event batches (of at least 25 ms each) kept so that slow or reconnecting live clients can catch up.
         client_buffer "clientBuffer": usize = "2048", from "16" to "100000";
-        /// How many requests that change something one client address may send a second, and at once.
+        /// Write requests per second allowed per client address; also the burst size.
         post_rate "postRate": NonZeroU32 = "1000", from "1" to "1000000";
+        /// Maximum number of open connections. The system's limit of open files lowers it.
+        max_connections "maxConnections": usize = "12000", from "16" to "1000000";
+        /// Maximum number of open connections per peer address; `dashboard.trustedProxies` are exempt.
+        max_connections_per_peer "maxConnectionsPerPeer": usize = "6000", from "1" to "1000000";
+        /// Reverse proxies whose `X-Forwarded-For` is believed, as addresses or networks, comma-separated: limits per client then count the clients behind them.
+        trusted_proxies "trustedProxies": Vec<Network> = "";
     }
 }
 
 settings! {
     /// Logs, metrics, traces and the admin server.
     pub struct Telemetry in "telemetry" {
-        /// The address of `/healthz`, `/readyz` and `/metrics`.
-        admin_address "adminAddress": SocketAddr = "0.0.0.0:9464", env "ADMIN_ADDRESS";
-        /// The least level that is logged, or a filter such as `info,penstock_ingest=debug`.
+        /// Listen address of `/healthz`, `/readyz` and `/metrics`.
+        admin_address "adminAddress": SocketAddr = "[::]:9464", env "ADMIN_ADDRESS";
+        /// Minimum level that is logged, or a filter such as `info,penstock_ingest=debug`.
         log_level "logLevel": String = "info", env "LOG_LEVEL";
-        /// How log lines look.
+        /// Log format; `auto` is pretty on a terminal and JSON elsewhere.
         log_format "logFormat": LogFormat = "auto";
-        /// How often a summary line is logged; 0s for never.
+        /// How often a summary line is logged; 0s disables it.
         summary_interval "summaryInterval": Duration = "10s", from "0s" to "1d";
-        /// The OpenTelemetry collector that is sent traces, and metrics where they are wanted. Absent: nothing is traced.
+        /// Send nothing to a collector, whatever else is set.
+        otlp_disabled "otlpDisabled": bool = "false", env "OTEL_SDK_DISABLED";
+        /// OpenTelemetry collector to send traces to, and metrics if enabled. If unset, nothing is traced.
         otlp_endpoint "otlpEndpoint": Option<OtlpEndpoint> = none, env "OTEL_EXPORTER_OTLP_ENDPOINT";
-        /// How the collector is spoken to.
+        /// Collector for traces, if not `telemetry.otlpEndpoint`. With http/protobuf it is the whole URL: no path is appended.
+        otlp_traces_endpoint "otlpTracesEndpoint": Option<OtlpEndpoint> = none, env "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+        /// Collector for metrics, if not `telemetry.otlpEndpoint`. With http/protobuf it is the whole URL: no path is appended.
+        otlp_metrics_endpoint "otlpMetricsEndpoint": Option<OtlpEndpoint> = none, env "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
+        /// Protocol used to reach the collector.
         otlp_protocol "otlpProtocol": OtlpProtocol = "grpc", env "OTEL_EXPORTER_OTLP_PROTOCOL";
+        /// Protocol for traces, if not `telemetry.otlpProtocol`.
+        otlp_traces_protocol "otlpTracesProtocol": Option<OtlpProtocol> = none, env "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
+        /// Protocol for metrics, if not `telemetry.otlpProtocol`.
+        otlp_metrics_protocol "otlpMetricsProtocol": Option<OtlpProtocol> = none, env "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL";
         /// Headers for the collector, such as `authorization=Bearer%20…`.
         otlp_headers "otlpHeaders": Option<SecretPairs> = none, env "OTEL_EXPORTER_OTLP_HEADERS";
-        /// How long the collector may take to answer.
+        /// Headers sent with traces, in place of `telemetry.otlpHeaders`.
+        otlp_traces_headers "otlpTracesHeaders": Option<SecretPairs> = none, env "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
+        /// Headers sent with metrics, in place of `telemetry.otlpHeaders`.
+        otlp_metrics_headers "otlpMetricsHeaders": Option<SecretPairs> = none, env "OTEL_EXPORTER_OTLP_METRICS_HEADERS";
+        /// Timeout of requests to the collector.
         otlp_timeout "otlpTimeout": Duration = "5s", from "10ms" to "1m";
-        /// Whether metrics are sent to the collector too.
-        otlp_metrics "otlpMetrics": bool = "false";
+        /// Send traces to the collector; `OTEL_TRACES_EXPORTER=none` turns them off.
+        otlp_traces "otlpTraces": bool = "true", env "OTEL_TRACES_EXPORTER";
+        /// Send metrics to the collector too; `OTEL_METRICS_EXPORTER=otlp` turns them on.
+        otlp_metrics "otlpMetrics": bool = "false", env "OTEL_METRICS_EXPORTER";
         /// How often metrics are sent.
         otlp_metrics_interval "otlpMetricsInterval": Duration = "30s", from "50ms" to "1h";
-        /// The share of events, and of HTTP requests, that is traced; errors and what is slow are traced always.
+        /// Fraction of events and HTTP requests that is traced; errors and slow operations are always traced.
         sample_ratio "sampleRatio": Ratio = "0.001", env "OTEL_TRACES_SAMPLER_ARG";
-        /// From which time on a batch, a transaction or a request is slow.
+        /// Duration above which a batch, transaction or request is considered slow.
         slow_span "slowSpan": Duration = "1s", from "1ms" to "1h";
-        /// How long a process that ends may take to send the last traces and metrics.
+        /// How long a terminating process may take to send its last traces and metrics.
         flush_timeout "flushTimeout": Duration = "2s", from "0s" to "1m";
-        /// How traces and metrics name the service. Default: `penstock-` and the command.
+        /// Service name in traces and metrics. Default: `penstock-` and the command.
         service_name "serviceName": Option<String> = none, env "OTEL_SERVICE_NAME";
-        /// What else is told of the process, such as `deployment.environment.name=test`.
+        /// Additional OpenTelemetry resource attributes, such as `deployment.environment.name=test`.
         resource_attributes "resourceAttributes": Pairs = "", env "OTEL_RESOURCE_ATTRIBUTES";
     }
 }
@@ -252,7 +427,7 @@ settings! {
 settings! {
     /// The pipeline as a whole.
     pub struct Pipeline in "pipeline" {
-        /// Whose the Redis prefix is: `namespace/name` in a cluster.
+        /// Name that claims the Redis prefix; `namespace/name` in a cluster.
         name "name": String = "default";
     }
 }
@@ -260,30 +435,34 @@ settings! {
 settings! {
     /// The operator.
     pub struct Operator in "operator" {
-        /// The address of the recommendations that KEDA reads.
-        address "address": SocketAddr = "0.0.0.0:8080";
-        /// Where KEDA reaches that address, such as `http://penstock-operator.penstock.svc:8080`. Absent: no ScaledObject is made.
+        /// Listen address of the scaling recommendations for KEDA.
+        address "address": SocketAddr = "[::]:8080";
+        /// URL at which KEDA reaches that address, such as `http://penstock-operator.penstock.svc:8080`. If unset, no ScaledObject is created.
         recommendation_url "recommendationUrl": Option<String> = none;
-        /// The namespaces whose pipelines are carried out, comma-separated. Default: all.
+        /// URL at which the healers of a pipeline are reached, `{namespace}` and `{name}` being those of the pipeline; for an operator that runs outside the cluster. Default: their Service.
+        heal_url "healUrl": Option<String> = none;
+        /// Namespaces whose pipelines are reconciled, comma-separated. Default: all.
         watch_namespaces "watchNamespaces": Vec<String> = "";
-        /// The name of this pod, by which the leader is known. Default: host name and process id.
+        /// Name of this pod, the holder identity in leader election. Default: host name and process ID.
         pod_name "podName": Option<String> = none, env "POD_NAME";
-        /// The namespace of the lease.
+        /// Namespace of the lease.
         namespace "namespace": String = "default", env "POD_NAMESPACE";
-        /// The image of pipelines that name none.
+        /// Image of pipelines that do not set one.
         image "image": Option<String> = none, env "PENSTOCK_IMAGE";
-        /// The name of the lease by which one of several operators leads.
+        /// Name of the leader election lease.
         lease_name "leaseName": String = "penstock-operator";
-        /// How long others wait for a leader that does not renew the lease; whole seconds.
+        /// How long other replicas wait for a leader that does not renew its lease; whole seconds.
         lease_duration "leaseDuration": Duration = "15s", from "1s" to "10m";
-        /// How long the leader tries to renew the lease before it ends.
+        /// How long the leader tries to renew its lease before it exits.
         renew_deadline "renewDeadline": Duration = "10s", from "100ms" to "10m";
-        /// How often the lease is renewed, or asked for.
+        /// How often the lease is renewed or requested.
         retry_period "retryPeriod": Duration = "2s", from "50ms" to "1m";
-        /// How often the number of workers is decided.
+        /// How often the number of workers is evaluated.
         scaling_interval "scalingInterval": Duration = "5s", from "100ms" to "1m";
-        /// How long a deleted pipeline waits for its pods and its Redis at most.
+        /// Maximum time a deleted pipeline waits for its pods and its Redis; for a Redis that does not answer, at most 20s.
         deletion_deadline "deletionDeadline": Duration = "2m", from "1s" to "1h";
+        /// Base URL of the runbooks that the alerts of `telemetry.prometheusRule` link to, each as `<url>/<alert>.md`.
+        runbooks_url "runbooksUrl": String = "https://github.com/penstock/penstock/blob/main/docs/runbooks";
     }
 }
 
@@ -300,6 +479,14 @@ pub struct Settings {
     pub ingest: Ingest,
     /// Worker.
     pub worker: Worker,
+    /// Verification of commits.
+    pub verify: Verify,
+    /// Which records are carried.
+    pub filter: Filter,
+    /// Identities.
+    pub identity: Identity,
+    /// Healing.
+    pub heal: Heal,
     /// Message buffer.
     pub message_buffer: MessageBuffer,
     /// Dashboard.
@@ -314,6 +501,10 @@ pub struct Settings {
     pub keys: Keys,
     /// The resolved address of Redis.
     pub redis_url: RedisUrl,
+    /// Variables of the environment that begin like settings and are none.
+    pub unknown_variables: Vec<UnknownVariable>,
+    /// Variables of OpenTelemetry that say what cannot be used.
+    pub ignored_variables: Vec<IgnoredVariable>,
 }
 
 /// One setting that is wrong.
@@ -342,7 +533,8 @@ impl Settings {
     /// # Errors
     /// Lists every setting that is wrong, with where it came from and what is allowed.
     pub fn load(layers: &Layers) -> Result<Self, SettingsError> {
-        let layers = &postgres::settle(layers);
+        let (layers, ignored_variables) = otel::settle(&postgres::settle(layers));
+        let layers = &layers;
         let mut errors = unknown(layers);
         let sections = (
             Relay::load(layers, &mut errors),
@@ -350,6 +542,10 @@ impl Settings {
             Postgres::load(layers, &mut errors),
             Ingest::load(layers, &mut errors),
             Worker::load(layers, &mut errors),
+            Verify::load(layers, &mut errors),
+            Filter::load(layers, &mut errors),
+            Identity::load(layers, &mut errors),
+            Heal::load(layers, &mut errors),
             MessageBuffer::load(layers, &mut errors),
             Dashboard::load(layers, &mut errors),
             Telemetry::load(layers, &mut errors),
@@ -362,6 +558,10 @@ impl Settings {
             Some(postgres),
             Some(ingest),
             Some(worker),
+            Some(verify),
+            Some(filter),
+            Some(identity),
+            Some(heal),
             Some(message_buffer),
             Some(dashboard),
             Some(telemetry),
@@ -378,6 +578,10 @@ impl Settings {
             let origin = layers.find(field, older_names).map_or(Origin::Default, |(_, origin)| origin);
             errors.push(SettingError { field: field.to_owned(), origin, value, allowed: allowed.to_owned() });
         };
+        let is_hash = |hash: &String| hash.len() == 64 && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if let Some(hash) = heal.admin_token_hash.clone().filter(|hash| !is_hash(hash)) {
+            refuse("heal.adminTokenHash", hash, "64 hexadecimal digits, as `printf %s TOKEN | sha256sum` prints them");
+        }
         if relay.urls.is_empty() {
             refuse("relay.urls", String::new(), RelayUrl::ALLOWED);
         }
@@ -391,7 +595,7 @@ impl Settings {
             refuse(
                 "operator.renewDeadline",
                 format!("{:?}", operator.renew_deadline),
-                "less than operator.leaseDuration: the old leader must end before another one begins",
+                "less than operator.leaseDuration: the old leader must stop before a new one starts",
             );
         }
         if operator.retry_period >= operator.renew_deadline {
@@ -402,8 +606,17 @@ impl Settings {
             refuse("ingest.lowWatermark", ingest.low_watermark.to_string(), "less than ingest.highWatermark");
         }
         if message_buffer.open_admin && dashboard.read_token.is_some() {
-            let why = "false while dashboard.readToken is set: who may not even read must not remove everything";
+            let why = "false while dashboard.readToken is set: clients that may not read must not be able to delete everything";
             refuse("messageBuffer.openAdmin", message_buffer.open_admin.to_string(), why);
+        }
+        if verify.signatures != Verification::Off && !identity.enabled {
+            let why =
+                "off while identity.enabled is false: signatures are checked against keys that have to be resolved";
+            refuse("verify.signatures", verify.signatures.to_string(), why);
+        }
+        if verify.signatures != Verification::Off && verify.mode == Verification::Off {
+            let why = "off while verify.mode is off: a signature is over the commit that verify.mode checks";
+            refuse("verify.signatures", verify.signatures.to_string(), why);
         }
         let prefix = KeyPrefix::new(redis.key_prefix.as_deref().unwrap_or_default()).unwrap_or_else(|error| {
             refuse("redis.keyPrefix", redis.key_prefix.clone().unwrap_or_default(), &error.to_string());
@@ -420,10 +633,26 @@ impl Settings {
             refuse("redis.host", mask(&redis.host), "a host name or an IP address");
             return Err(SettingsError(errors));
         };
+        if redis.tls_cert.is_some() != redis.tls_key.is_some() {
+            let (set, missing) = if redis.tls_cert.is_some() {
+                ("redis.tls.cert", "redis.tls.key")
+            } else {
+                ("redis.tls.key", "redis.tls.cert")
+            };
+            refuse(missing, String::new(), &format!("{} (required because {set} is set)", Pem::ALLOWED));
+        }
+        let certificates = [("redis.tls.ca", &redis.tls_ca), ("redis.tls.cert", &redis.tls_cert)];
+        if let Some((field, pem)) = certificates.into_iter().find_map(|(field, pem)| Some((field, pem.as_ref()?)))
+            && !redis_url.uses_tls()
+        {
+            let allowed =
+                format!("unset while redis.url is not rediss:// ({redis_url}): without TLS nobody would look at it");
+            refuse(field, pem.to_string(), &allowed);
+        }
         if redis_url.kind() == RedisKind::Cluster
             && let Some(key) = keys.outside_hash_slot()
         {
-            let why = "in Redis Cluster all keys of a pipeline must share a slot, because a batch writes them in one script: \
+            let why = "in Redis Cluster all keys of a pipeline must share a hash slot, because each batch is written by one script: \
                 set redis.keyPrefix with a hash tag, such as {bluesky}:, and explicit names with the same tag";
             refuse("redis.keyPrefix", key.to_owned(), why);
         }
@@ -436,6 +665,10 @@ impl Settings {
             postgres,
             ingest,
             worker,
+            verify,
+            filter,
+            identity,
+            heal,
             message_buffer,
             dashboard,
             telemetry,
@@ -443,6 +676,8 @@ impl Settings {
             operator,
             keys,
             redis_url,
+            unknown_variables: layers.unknown_variables(),
+            ignored_variables,
         })
     }
 
@@ -455,6 +690,10 @@ impl Settings {
             Postgres::fields(),
             Ingest::fields(),
             Worker::fields(),
+            Verify::fields(),
+            Filter::fields(),
+            Identity::fields(),
+            Heal::fields(),
             MessageBuffer::fields(),
             Dashboard::fields(),
             Telemetry::fields(),
@@ -489,19 +728,14 @@ fn unknown(layers: &Layers) -> Vec<SettingError> {
             field: path.to_owned(),
             origin,
             value: String::new(),
-            allowed: format!("a setting that exists; nearest: {}", nearest(path, &known)),
+            allowed: format!("a known setting; did you mean {}?", nearest(path, &known)),
         })
         .collect()
 }
 
-/// Finds the name that shares the longest beginning and end with what was written.
+/// Finds the path that the fewest keys were missed of.
 fn nearest<'a>(path: &str, known: &[&'a str]) -> &'a str {
-    let alike = |other: &str| {
-        let same = |(a, b): &(char, char)| a.eq_ignore_ascii_case(b);
-        path.chars().zip(other.chars()).take_while(same).count()
-            + path.chars().rev().zip(other.chars().rev()).take_while(same).count()
-    };
-    known.iter().copied().max_by_key(|other| alike(other)).unwrap_or_default()
+    known.iter().copied().min_by_key(|other| strsim::damerau_levenshtein(path, other)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -584,7 +818,7 @@ mod tests {
         assert_eq!(
             said,
             "messageBuffer.openAdmin (PENSTOCK_MESSAGE_BUFFER_OPEN_ADMIN): \"true\" is not allowed; allowed: false while \
-             dashboard.readToken is set: who may not even read must not remove everything"
+             dashboard.readToken is set: clients that may not read must not be able to delete everything"
         );
     }
 
@@ -593,7 +827,7 @@ mod tests {
         let said = |variables: &[(&str, &str)]| Settings::load(&environment(variables)).unwrap_err().to_string();
         assert_eq!(
             said(&[("DB_POOL_SIZE", "many")]),
-            "postgres.poolSize (DB_POOL_SIZE): \"many\" is not allowed; allowed: a whole number above 0, 2 to 500"
+            "postgres.poolSize (DB_POOL_SIZE): \"many\" is not allowed; allowed: a positive integer from 2 to 500"
         );
         let redis = said(&[("REDIS_URL", "http://u:hunter2@h")]);
         assert!(redis.starts_with("redis.url (REDIS_URL): \"http://u:***@h\" is not allowed"), "{redis}");
@@ -610,7 +844,7 @@ mod tests {
         let layers = Layers::default().file("s.yaml", "ingest: {batchEvent: 5}").unwrap();
         let error = Settings::load(&layers).unwrap_err().to_string();
         assert!(
-            error.contains("ingest.batchEvent (s.yaml)") && error.contains("nearest: ingest.batchEvents"),
+            error.contains("ingest.batchEvent (s.yaml)") && error.contains("did you mean ingest.batchEvents?"),
             "{error}"
         );
     }

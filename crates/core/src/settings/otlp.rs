@@ -11,12 +11,12 @@ use super::value::Value;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtlpEndpoint(Url);
 
-/// How a collector is spoken to.
+/// Protocol used to reach a collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtlpProtocol {
-    /// gRPC over HTTP/2, by custom on port 4317.
+    /// gRPC over HTTP/2, usually on port 4317.
     Grpc,
-    /// Protocol buffers by POST over HTTP/1.1, by custom on port 4318.
+    /// Protocol Buffers over HTTP/1.1 POST, usually on port 4318.
     HttpProtobuf,
 }
 
@@ -40,10 +40,17 @@ impl OtlpEndpoint {
     pub fn as_str(&self) -> &str {
         self.0.as_str().trim_end_matches('/')
     }
+
+    /// Returns the address whole, as one of a single signal is used: nothing is appended to its path.
+    #[must_use]
+    pub fn whole(&self) -> &str {
+        self.0.as_str()
+    }
 }
 
 impl Value for OtlpEndpoint {
-    const ALLOWED: &'static str = "an address such as http://collector:4317, or https://… for TLS; what it asks for to let us in goes into the headers";
+    const ALLOWED: &'static str =
+        "a URL such as http://collector:4317, or https://… for TLS; put credentials in telemetry.otlpHeaders";
 
     fn parse(text: &str) -> Option<Self> {
         let url = Url::parse(text).ok()?;
@@ -81,7 +88,7 @@ impl Ratio {
 }
 
 impl Value for Ratio {
-    const ALLOWED: &'static str = "a share from 0 to 1 such as 0.001 or 1/1000";
+    const ALLOWED: &'static str = "a fraction from 0 to 1, such as 0.001 or 1/1000";
 
     fn parse(text: &str) -> Option<Self> {
         let ratio = match text.split_once('/') {
@@ -103,22 +110,31 @@ impl Pairs {
 }
 
 impl Value for Pairs {
-    const ALLOWED: &'static str = "pairs name=value, comma-separated; a comma within a value is %2C";
+    const ALLOWED: &'static str =
+        "comma-separated name=value pairs; write a comma within a value as %2C, a percent sign as %25";
 
     fn parse(text: &str) -> Option<Self> {
-        let pair = |pair: &str| {
-            let (name, value) = pair.split_once('=')?;
-            let name = name.trim();
-            (!name.is_empty() && name.bytes().all(is_token)).then_some((name.to_owned(), unescape(value.trim())?))
-        };
-        let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
-        pairs.map(pair).collect::<Option<_>>().map(Self)
+        let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_control);
+        pairs(text, |name, _| is_name(name))
     }
 }
 
-/// The characters that both a header's name and an attribute's may have.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+/// Reads pairs whose names and values, unescaped, are as they must be.
+fn pairs(text: &str, is_pair: impl Fn(&str, &str) -> bool) -> Option<Pairs> {
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=')?;
+        let (name, value) = (unescape(name.trim())?, unescape(value.trim())?);
+        is_pair(&name, &value).then_some((name, value))
+    };
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    pairs.map(pair).collect::<Option<_>>().map(Pairs)
+}
+
+/// Says whether a header may have that name and value: <https://www.rfc-editor.org/rfc/rfc9110#section-5.5>.
+fn is_header(name: &str, value: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let is_shown = |byte: u8| matches!(byte, b'\t' | b' '..=b'~');
+    !name.is_empty() && name.bytes().all(is_token) && value.bytes().all(is_shown)
 }
 
 /// Undoes percent-encoding, as the OpenTelemetry specification has it in the variables of the environment.
@@ -162,7 +178,7 @@ impl Value for SecretPairs {
     const SECRET: bool = true;
 
     fn parse(text: &str) -> Option<Self> {
-        Pairs::parse(text).map(Self)
+        pairs(text, is_header).map(Self)
     }
 }
 
@@ -194,7 +210,9 @@ mod tests {
         let pairs = Pairs::parse("api-key=a%2Cb=, deployment.environment.name = test ,").unwrap();
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         assert_eq!(pairs.get(), [("api-key", "a,b="), ("deployment.environment.name", "test")].map(owned));
-        for bad in ["name", "=value", "a b=c", "a=%2", "a=%zz"] {
+        let names = Pairs::parse("app.kubernetes.io/name=a b,größe=µ,a%3Db=c=d").unwrap();
+        assert_eq!(names.get(), [("app.kubernetes.io/name", "a b"), ("größe", "µ"), ("a=b", "c=d")].map(owned));
+        for bad in ["name", "=value", "a=%2", "a=%zz", "a%0Ab=c", "a=%ff"] {
             assert_eq!(Pairs::parse(bad), None, "{bad}");
         }
     }
@@ -204,5 +222,15 @@ mod tests {
         let headers = SecretPairs::parse("authorization=hunter2").unwrap();
         assert_eq!(format!("{headers:?}"), "***");
         assert_eq!(SecretPairs::mask("authorization"), "***");
+    }
+
+    #[test]
+    fn what_no_header_can_hold_is_refused() {
+        for bad in ["x/y=1", "a b=1", "a=%0Ab", "a=\u{e4}", "a"] {
+            assert_eq!(SecretPairs::parse(bad), None, "{bad}");
+        }
+        let headers = SecretPairs::parse("authorization=Bearer%20x==,x~y=").unwrap();
+        let expected = [("authorization", "Bearer x=="), ("x~y", "")];
+        assert_eq!(headers.expose(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 }

@@ -10,9 +10,9 @@ const WHOLE: &str = "postgres.url";
 
 /// The parts without which there is no address.
 const NEEDED: [(&str, &str); 3] = [
-    ("postgres.host", "a host name, an IP address, or the directory of a socket"),
-    ("postgres.database", "the name of the database"),
-    ("postgres.user", "the name to log in with"),
+    ("postgres.host", "a host name, an IP address, or a socket directory"),
+    ("postgres.database", "a database name"),
+    ("postgres.user", "a user name"),
 ];
 
 /// The parts that have a default, or may be missing.
@@ -31,6 +31,36 @@ pub(super) fn settle(layers: &Layers) -> Layers {
 
 /// Returns the address; none where nothing of it is set, or where `errors` says what is wrong.
 pub(super) fn address(postgres: &Postgres, layers: &Layers, errors: &mut Vec<SettingError>) -> Option<PostgresUrl> {
+    let url = whole(postgres, layers, errors);
+    one_password(postgres, url.as_ref(), layers, errors);
+    url
+}
+
+/// Refuses a second password: nobody could say which one counts.
+fn one_password(postgres: &Postgres, url: Option<&PostgresUrl>, layers: &Layers, errors: &mut Vec<SettingError>) {
+    let Postgres { password_file: file, password_command: command, .. } = postgres;
+    let mut refuse = |path: &str, value: &Option<String>, allowed: &str| {
+        let origin = source(layers, path).unwrap_or(Origin::Default);
+        let value = value.clone().unwrap_or_default();
+        errors.push(SettingError { field: path.to_owned(), origin, value, allowed: allowed.to_owned() });
+    };
+    if command.is_some() && file.is_some() {
+        refuse(
+            "postgres.passwordCommand",
+            command,
+            "nothing where postgres.passwordFile is set: one of them says the password",
+        );
+    }
+    let path = if file.is_some() { "postgres.passwordFile" } else { "postgres.passwordCommand" };
+    let given = file.is_some() || command.is_some();
+    if given && url.is_some_and(|url| url.parts().password.is_some()) {
+        let set = if file.is_some() { file } else { command };
+        refuse(path, set, "nothing where the address has a password: leave that out");
+    }
+}
+
+/// Returns the address; none where nothing of it is set, or where `errors` says what is wrong.
+fn whole(postgres: &Postgres, layers: &Layers, errors: &mut Vec<SettingError>) -> Option<PostgresUrl> {
     let parts = || NEEDED.iter().map(|(path, _)| *path).chain(FURTHER);
     let first = parts().find_map(|path| Some((path, source(layers, path)?)));
     let (None, Some((set, origin))) = (&postgres.url, first) else { return postgres.url.clone() };
@@ -44,9 +74,7 @@ pub(super) fn address(postgres: &Postgres, layers: &Layers, errors: &mut Vec<Set
                 field: (*path).to_owned(),
                 origin: beside(path, &origin),
                 value: String::new(),
-                allowed: format!(
-                    "{what}: it must be set because {because}, or the whole address as {WHOLE} (DATABASE_URL)"
-                ),
+                allowed: format!("{what} (required because {because}; or set the whole URL as {WHOLE} (DATABASE_URL))"),
             }
         }));
         return None;
@@ -152,12 +180,40 @@ mod tests {
     }
 
     #[test]
+    fn a_parameter_that_is_refused_is_named_with_what_to_write() {
+        let said = load(&[("DATABASE_URL", "postgres://u:hunter2@h/d?ssl=require")]).unwrap_err();
+        assert_eq!(
+            said,
+            "postgres.url (DATABASE_URL): \"postgres://u:***@h/d?ssl=require\" is not allowed; \
+             allowed: no parameter ssl, which PostgreSQL does not know: write sslmode=require"
+        );
+        let said = load(&[("DATABASE_URL", "postgres://u@h/d?sslpassword=hunter2")]).unwrap_err();
+        assert!(said.contains("sslpassword=***") && !said.contains("hunter2"), "{said}");
+    }
+
+    #[test]
+    fn one_password_is_enough() {
+        const FILE: (&str, &str) = ("PENSTOCK_POSTGRES_PASSWORD_FILE", "/run/password");
+        const COMMAND: (&str, &str) = ("PENSTOCK_POSTGRES_PASSWORD_COMMAND", "token --for db");
+        let url = ("DATABASE_URL", "postgres://u@h/d");
+        for one in [FILE, COMMAND] {
+            assert!(load(&[url, one]).is_ok());
+            let said = load(&[("DATABASE_URL", "postgres://u:hunter2@h/d"), one]).unwrap_err();
+            assert!(said.starts_with("postgres.password") && said.contains("leave that out"), "{said}");
+            assert!(said.contains(one.0) && !said.contains("hunter2"), "{said}");
+            assert!(load(&[&API[..], &[one]].concat()).is_err());
+        }
+        let said = load(&[url, FILE, COMMAND]).unwrap_err();
+        assert!(said.starts_with("postgres.passwordCommand (PENSTOCK_POSTGRES_PASSWORD_COMMAND)"), "{said}");
+    }
+
+    #[test]
     fn a_part_that_is_missing_or_wrong_is_named_and_no_password_is() {
         let said = load(&[("POSTGRES_PASSWORD", "hunter2"), ("POSTGRES_DB", "d")]).unwrap_err();
         assert_eq!(
             said.lines().next().unwrap(),
-            "postgres.host (POSTGRES_HOST): \"\" is not allowed; allowed: a host name, an IP address, or the directory of a socket: \
-             it must be set because postgres.database (POSTGRES_DB) is set, or the whole address as postgres.url (DATABASE_URL)"
+            "postgres.host (POSTGRES_HOST): \"\" is not allowed; allowed: a host name, an IP address, or a socket directory \
+             (required because postgres.database (POSTGRES_DB) is set; or set the whole URL as postgres.url (DATABASE_URL))"
         );
         assert!(said.lines().nth(1).unwrap().starts_with("postgres.user (POSTGRES_USER): "), "{said}");
         assert!(said.lines().count() == 2 && !said.contains("hunter2"), "{said}");

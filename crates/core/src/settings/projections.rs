@@ -59,7 +59,7 @@ impl Projections {
 }
 
 impl Value for Projections {
-    const ALLOWED: &'static str = "auto, none, or some of notifications, thread_contexts, post_viewer_states, label_events and cache, comma-separated";
+    const ALLOWED: &'static str = "auto, none, or any of notifications, thread_contexts, post_viewer_states, label_events and cache, comma-separated";
 
     fn parse(text: &str) -> Option<Self> {
         match text.trim() {

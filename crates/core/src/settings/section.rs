@@ -34,7 +34,7 @@ impl Field {
     #[must_use]
     pub fn allowed(&self) -> String {
         match self.range {
-            Some((low, high)) => format!("{}, {low} to {high}", self.allowed),
+            Some((low, high)) => format!("{} from {low} to {high}", self.allowed),
             None => self.allowed.to_owned(),
         }
     }
@@ -71,7 +71,7 @@ impl Field {
                 field: self.path.to_owned(),
                 origin,
                 value: T::mask(text),
-                allowed: self.allowed(),
+                allowed: T::why(text.trim()).unwrap_or_else(|| self.allowed()),
             });
         }
         value

@@ -5,15 +5,23 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A type that a setting may have.
 pub trait Value: Sized {
-    /// What is allowed, for the error: `a whole number`, `true or false`.
+    /// What is allowed, for the error: `an integer`, `true or false`.
     const ALLOWED: &'static str;
     /// Whether the value is never printed whole.
     const SECRET: bool = false;
 
     /// Reads the value; `None` where the text is not one.
     fn parse(text: &str) -> Option<Self>;
+
+    /// Says what is allowed in place of this very text, where that can be said closer than [`ALLOWED`](Self::ALLOWED).
+    #[must_use]
+    fn why(_text: &str) -> Option<String> {
+        None
+    }
 
     /// What stands where nobody set it and there is no default; `None` where it must be set.
     #[must_use]
@@ -54,6 +62,27 @@ pub enum Start {
     Live,
     /// With the oldest that the relay still has.
     Oldest,
+}
+
+/// Whether something is verified, and what becomes of what fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verification {
+    /// It is not looked at.
+    Off,
+    /// Failures are counted.
+    Count,
+    /// What fails is refused.
+    Enforce,
+}
+
+/// What becomes of a commit whose account's key cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unresolved {
+    /// It is written, and counted.
+    Pass,
+    /// It waits.
+    Hold,
 }
 
 // === impl Percent ===
@@ -110,11 +139,11 @@ macro_rules! whole_numbers {
 }
 
 whole_numbers! {
-    u16, "a whole number";
-    u32, "a whole number";
-    u64, "a whole number";
-    usize, "a whole number";
-    NonZeroU32, "a whole number above 0";
+    u16, "an integer";
+    u32, "an integer";
+    u64, "an integer";
+    usize, "an integer";
+    NonZeroU32, "a positive integer";
 }
 
 impl Value for bool {
@@ -130,7 +159,7 @@ impl Value for bool {
 }
 
 impl Value for String {
-    const ALLOWED: &'static str = "a text that is not empty";
+    const ALLOWED: &'static str = "a non-empty string";
 
     fn parse(text: &str) -> Option<Self> {
         (!text.is_empty()).then(|| text.to_owned())
@@ -138,7 +167,7 @@ impl Value for String {
 }
 
 impl Value for Secret {
-    const ALLOWED: &'static str = "a text that is not empty";
+    const ALLOWED: &'static str = "a non-empty string";
     const SECRET: bool = true;
 
     fn parse(text: &str) -> Option<Self> {
@@ -152,6 +181,10 @@ impl<T: Value> Value for Option<T> {
 
     fn parse(text: &str) -> Option<Self> {
         T::parse(text).map(Some)
+    }
+
+    fn why(text: &str) -> Option<String> {
+        T::why(text)
     }
 
     fn absent() -> Option<Self> {
@@ -177,7 +210,7 @@ impl<T: Value> Value for Vec<T> {
 }
 
 impl Value for Duration {
-    const ALLOWED: &'static str = "a time such as 250ms, 30s, 5m or 1h";
+    const ALLOWED: &'static str = "a duration (such as 250ms, 30s, 5m or 1h)";
 
     fn parse(text: &str) -> Option<Self> {
         let unit = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
@@ -196,7 +229,8 @@ impl Value for Duration {
 }
 
 impl Value for SocketAddr {
-    const ALLOWED: &'static str = "an address host:port such as 127.0.0.1:8000 or 0.0.0.0:0 (port 0 is any free one)";
+    const ALLOWED: &'static str =
+        "host:port, such as 127.0.0.1:8000, or [::]:8000 for every address (port 0 picks a free port)";
 
     fn parse(text: &str) -> Option<Self> {
         match text.strip_prefix("localhost:") {
@@ -207,7 +241,7 @@ impl Value for SocketAddr {
 }
 
 impl Value for Percent {
-    const ALLOWED: &'static str = "a share in percent, 1 to 100";
+    const ALLOWED: &'static str = "a percentage from 1 to 100";
 
     fn parse(text: &str) -> Option<Self> {
         let number: u8 = text.strip_suffix('%').unwrap_or(text).trim().parse().ok()?;
@@ -235,6 +269,42 @@ impl Value for Start {
         match text.to_ascii_lowercase().as_str() {
             "live" => Some(Self::Live),
             "oldest" => Some(Self::Oldest),
+            _ => None,
+        }
+    }
+}
+
+impl Value for Verification {
+    const ALLOWED: &'static str = "off, count or enforce";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            // A bare off is false for many readers of YAML (https://yaml.org/type/bool.html).
+            "off" | "false" => Some(Self::Off),
+            "count" => Some(Self::Count),
+            "enforce" => Some(Self::Enforce),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Verification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Count => "count",
+            Self::Enforce => "enforce",
+        })
+    }
+}
+
+impl Value for Unresolved {
+    const ALLOWED: &'static str = "pass or hold";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "pass" => Some(Self::Pass),
+            "hold" => Some(Self::Hold),
             _ => None,
         }
     }

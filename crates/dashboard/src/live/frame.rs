@@ -1,9 +1,11 @@
 //! What goes over the stream: frames of server-sent events, and events gathered for one sending.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
+
+use super::filter::Traits;
 
 /// The first frame of every stream.
 pub(super) const CONNECTED: &[u8] = b"data: {\"type\":\"connected\",\"message\":\"Event stream connected\"}\n\n";
@@ -23,6 +25,7 @@ pub(crate) struct Gathering {
     json: BytesMut,
     /// Where each ends.
     ends: Vec<usize>,
+    traits: Traits,
 }
 
 // === impl Gathering ===
@@ -41,6 +44,7 @@ impl Gathering {
         } else {
             self.json.extend_from_slice(json.get().as_bytes());
         }
+        self.traits.add(json.get());
         self.ends.push(self.json.len());
     }
 
@@ -54,18 +58,31 @@ impl Gathering {
         self.json.len() >= GATHER_BYTES
     }
 
-    /// Takes the events out as frames, numbered from `first` on; says where each frame ends.
-    pub(super) fn take(&mut self, process: &str, first: u64) -> (Bytes, Vec<usize>) {
+    /// Takes the events out as frames, numbered from `first` on; says where each frame ends, and what filters ask of it.
+    pub(super) fn take(&mut self, process: &str, first: u64) -> (Bytes, Vec<usize>, Traits) {
         let mut frames = BytesMut::with_capacity(self.json.len() + self.ends.len() * (process.len() + 56));
         let mut begin = 0;
         for (number, end) in (first..).zip(&mut self.ends) {
             // Writing to memory does not fail.
-            let _ = writeln!(frames, "id: {process}-{number}");
+            let _ = writeln!(frames, "{}", Id { process, number });
             write_frame(&mut frames, "event", &self.json[begin..*end]);
             begin = std::mem::replace(end, frames.len());
         }
         self.json.clear();
-        (frames.freeze(), std::mem::take(&mut self.ends))
+        (frames.freeze(), std::mem::take(&mut self.ends), std::mem::take(&mut self.traits))
+    }
+}
+
+/// The line that gives an event its id.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Id<'a> {
+    pub(super) process: &'a str,
+    pub(super) number: u64,
+}
+
+impl fmt::Display for Id<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "id: {}-{}", self.process, self.number)
     }
 }
 
@@ -107,7 +124,7 @@ mod tests {
         let mut gathering = Gathering::default();
         gathering.add(br##"{"type":"#commit"}"##);
         gathering.add(b"{\"type\":\n\"#account\"}");
-        let (frames, ends) = gathering.take("p", 7);
+        let (frames, ends, _) = gathering.take("p", 7);
         let expected = [
             "id: p-7\ndata: {\"type\":\"event\",\"data\":{\"type\":\"#commit\"}}\n\n",
             "id: p-8\ndata: {\"type\":\"event\",\"data\":{\"type\":\"#account\"}}\n\n",

@@ -7,17 +7,17 @@ use serde_json::{Map, Value};
 
 use super::integer;
 
-/// A message that may be queued.
+/// A message to be queued.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[schemars(rename = "MessageDraft")]
 pub(crate) struct Draft {
-    /// Who writes, above 0.
+    /// The author, above 0.
     #[schemars(range(min = 1))]
     pub(crate) user_id: i32,
-    /// Where, above 0.
+    /// The channel, above 0.
     #[schemars(range(min = 1))]
     pub(crate) channel_id: i32,
-    /// What, 1 to 2,000 characters without the white space around them.
+    /// The text, 1 to 2,000 characters without surrounding white space.
     #[schemars(length(min = 1, max = 2000))]
     pub(crate) content: String,
 }
@@ -29,20 +29,20 @@ pub(crate) struct Sent<'b> {
     pub(crate) body: &'b [u8],
 }
 
-/// Everything that is wrong with a request.
+/// All validation errors of a request.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Faults {
     pub(crate) detail: Vec<Fault>,
 }
 
-/// One thing that is wrong.
+/// One validation error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Fault {
     /// Where: `body` or `query`, then the field.
     loc: Vec<&'static str>,
-    /// What, for a person.
+    /// The error as text.
     msg: String,
-    /// What, for a program.
+    /// The error as a code.
     r#type: &'static str,
 }
 

@@ -43,7 +43,7 @@ impl Messages {
         settings.message_buffer.enabled.then(|| Self {
             sockets: Sockets::new(ping, events),
             newest: watch::Sender::default(),
-            rows: settings.postgres.url.as_ref().and_then(Rows::new),
+            rows: Rows::new(&settings.postgres),
         })
     }
 }

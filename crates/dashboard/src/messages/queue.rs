@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use fred::clients::{Client, WithOptions};
 use fred::error::Error;
-use fred::interfaces::{ClientLike, ListInterface, LuaInterface, SortedSetsInterface};
-use fred::types::{FromValue, Value};
+use fred::interfaces::{ClientLike, ListInterface, SortedSetsInterface};
+use fred::types::Value;
 use jiff::Timestamp;
 use penstock_core::messages::{self, Message};
 use penstock_core::settings::Settings;
-use penstock_core::time;
+use penstock_core::{script, time};
 use thiserror::Error as ThisError;
 
 use super::draft::Draft;
@@ -29,7 +29,7 @@ pub(crate) enum NotQueued {
     #[error("the queue is full")]
     Full,
     /// Redis did not do it; that it did and could not say so is possible.
-    #[error("could not queue")]
+    #[error("could not queue the message")]
     Redis(#[source] Error),
     /// A message cannot be written as JSON, which none of these types is.
     #[error("could not write the message")]
@@ -64,7 +64,8 @@ impl<'a> Queue<'a> {
             ids.push(id);
         }
         let touched = vec![keys.pending_messages(), keys.queued_message_ids()];
-        let waiting: i64 = self.run(include_str!("queue.lua"), touched, arguments).await.map_err(NotQueued::Redis)?;
+        let waiting: i64 =
+            script::run(&self.client, include_str!("queue.lua"), touched, arguments).await.map_err(NotQueued::Redis)?;
         match u64::try_from(waiting) {
             Ok(waiting) => Ok((ids, waiting)),
             Err(_) => Err(NotQueued::Full),
@@ -75,20 +76,22 @@ impl<'a> Queue<'a> {
     pub(crate) async fn stats(&self, ids: usize) -> Result<(Stats, Vec<String>), Error> {
         let keys = &self.settings.keys;
         let workers = self.workers().await?;
+        let [total_messages, total_batches] = keys.message_totals();
+        let [id, size, time, _] = keys.last_batch();
         let mut touched = vec![
             keys.pending_messages(),
             keys.messages_rate(),
-            keys.total_messages(),
-            keys.total_batches(),
+            total_messages,
+            total_batches,
             keys.worker_buffer_size(),
             keys.queued_message_ids(),
-            keys.last_batch_id(),
-            keys.last_batch_size(),
-            keys.last_batch_time(),
+            id,
+            size,
+            time,
         ];
         touched.extend(workers.iter().map(|worker| keys.messages_taken(worker)));
         let script = format!("{}{}", messages::RATE_LUA, include_str!("stats.lua"));
-        let found: Vec<Value> = self.run(script, touched, vec![(ids as i64).into()]).await?;
+        let found: Vec<Value> = script::run(&self.client, script, touched, vec![(ids as i64).into()]).await?;
         let mut found = found.into_iter();
         let mut text = || found.next().and_then(Value::into_string).unwrap_or_default();
         // Others write these keys too: what is no number counts as none.
@@ -114,7 +117,8 @@ impl<'a> Queue<'a> {
     pub(crate) async fn reset(&self) -> Result<u64, Error> {
         let keys = &self.settings.keys;
         let workers = self.workers().await?;
-        let mut touched = vec![keys.total_messages(), keys.total_batches(), keys.pending_messages()];
+        let [total_messages, total_batches] = keys.message_totals();
+        let mut touched = vec![total_messages, total_batches, keys.pending_messages()];
         touched.extend(workers.iter().map(|worker| keys.messages_taken(worker)));
         touched.extend([
             keys.queued_message_ids(),
@@ -122,28 +126,14 @@ impl<'a> Queue<'a> {
             keys.messages_rate(),
             keys.current_rps(),
             keys.worker_buffer_size(),
-            keys.last_batch_id(),
-            keys.last_batch_size(),
-            keys.last_batch_time(),
-            keys.last_persisted_ids(),
-            keys.avg_latency_ms(),
-            keys.p95_latency_ms(),
-            keys.p99_latency_ms(),
         ]);
-        self.run(include_str!("reset.lua"), touched, vec![(1 + workers.len() as i64).into()]).await
+        touched.extend(keys.last_batch());
+        touched.extend(keys.message_latency());
+        script::run(&self.client, include_str!("reset.lua"), touched, vec![(1 + workers.len() as i64).into()]).await
     }
 
     /// Lists the workers whose messages may lie in a list of their own.
     async fn workers(&self) -> Result<Vec<String>, Error> {
         self.client.zrange(self.settings.keys.messages_workers(), 0, -1, None, false, None, false).await
-    }
-
-    async fn run<R: FromValue>(
-        &self,
-        script: impl Into<String>,
-        keys: Vec<String>,
-        arguments: Vec<Value>,
-    ) -> Result<R, Error> {
-        self.client.eval(script.into(), keys, arguments).await
     }
 }

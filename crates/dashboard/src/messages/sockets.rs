@@ -114,7 +114,7 @@ impl Place {
                 },
                 _ = pings.tick() => {
                     if heard.elapsed() > 2 * self.ping {
-                        self.presence.0.slow_client_cut("gave no sign of life");
+                        self.presence.0.slow_client_cut("sent nothing");
                         return Some(SILENT);
                     }
                     socket.send(Message::Ping(axum::body::Bytes::new())).await.ok()?;

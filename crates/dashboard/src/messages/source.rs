@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use fred::clients::SubscriberClient;
 use fred::error::Error;
-use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
+use fred::interfaces::{EventInterface, PubsubInterface};
 use fred::types::Message;
 use jiff::Timestamp;
-use penstock_core::redis::{self, RedisError};
+use penstock_core::redis::{self, RedisError, Subscriber};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -62,7 +62,6 @@ pub(crate) async fn pass_batches(app: Arc<App>) {
                     app.events.redis_lost("batch notifications", &error);
                     lost = true;
                 }
-                let _ = client.quit().await;
             }
             Some(Err(error)) if !lost => {
                 app.events.redis_lost("batch notifications", &error);
@@ -76,16 +75,16 @@ pub(crate) async fn pass_batches(app: Arc<App>) {
     }
 }
 
-async fn subscribe(app: &App) -> Result<(SubscriberClient, Receiver<Message>), RedisError> {
+async fn subscribe(app: &App) -> Result<(Subscriber, Receiver<Message>), RedisError> {
     let client = redis::connect_subscriber(&app.settings).await?;
     let told = client.message_rx();
-    match client.subscribe(app.settings.keys.batch_notifications()).await {
-        Ok(()) => Ok((client, told)),
-        Err(source) => {
-            let _ = client.quit().await;
-            Err(RedisError::Ask { url: app.settings.redis_url.to_string(), what: "a subscription", source })
-        }
-    }
+    let subscribed = client.subscribe(app.settings.keys.batch_notifications()).await;
+    subscribed.map_err(|source| RedisError::Ask {
+        url: app.settings.redis_url.to_string(),
+        what: "a subscription",
+        source,
+    })?;
+    Ok((client, told))
 }
 
 async fn pass(
@@ -109,7 +108,7 @@ async fn pass(
                     send(sockets, &stats, Some(batch));
                 }
                 Err(RecvError::Lagged(count)) => app.events.broadcasts_missed(count),
-                Err(RecvError::Closed) => return Error::new(fred::error::ErrorKind::Canceled, "the client ended"),
+                Err(RecvError::Closed) => return Error::new(fred::error::ErrorKind::Canceled, "the client was closed"),
             },
             _ = renewals.tick() => {
                 if let Err(error) = client.subscribe(app.settings.keys.batch_notifications()).await {

@@ -12,16 +12,16 @@ pub(crate) struct Stats {
     pub(crate) waiting: u64,
     /// Messages that workers have taken and not written.
     pub(crate) held: u64,
-    /// Messages written a second, over the last 10 s.
+    /// Messages written per second, over the last 10 s.
     pub(crate) rate: f64,
     pub(crate) messages: u64,
     pub(crate) batches: u64,
-    /// Messages of a full batch.
+    /// Messages in a full batch.
     pub(crate) threshold: u64,
     pub(crate) last_batch: LastBatch,
 }
 
-/// The batch that was written last; of none and of size 0 before the first.
+/// The most recent batch; size 0 before the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct LastBatch {
     pub(crate) batch_id: Option<String>,
@@ -41,27 +41,27 @@ pub(super) struct Persisted {
     timestamp: String,
 }
 
-/// A frame of `/ws/stats`; some fields say the same for different clients.
+/// A frame of `/ws/stats`; some fields repeat others for different clients.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct StatsFrame {
     /// `stats_update`, or `batch_persisted`.
     r#type: &'static str,
     total_messages: u64,
     total_batches: u64,
-    /// Messages written a second, over the last 10 s.
+    /// Messages written per second, over the last 10 s.
     current_rps: f64,
     messages_per_second: f64,
-    /// Messages that are not written: what waits and what workers hold.
+    /// Messages not yet written: queued, or held by workers.
     queue_depth: u64,
     /// Messages that no worker has taken.
     queue_length: u64,
     avg_batch_size: f64,
-    /// Messages of a full batch.
+    /// Messages in a full batch.
     batch_threshold: u64,
     /// Messages towards the next full batch.
     batch_progress: u64,
     batch_progress_percent: f64,
-    /// Full batches that wait.
+    /// Full batches in the queue.
     batches_ready: u64,
     /// RFC 3339.
     timestamp: String,
@@ -83,7 +83,7 @@ struct BatchOfFrame {
 // === impl Stats ===
 
 impl Stats {
-    /// Messages that are not written: what waits and what workers hold.
+    /// Messages not yet written: queued, or held by workers.
     fn depth(&self) -> u64 {
         self.waiting + self.held
     }

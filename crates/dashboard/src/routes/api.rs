@@ -12,12 +12,13 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, post};
+use penstock_core::settings::BasePath;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use super::problem::Shape;
-use super::{auth, limits};
+use super::{auth, heavy, limits};
 use crate::App;
 
 /// Where the shapes stand in the description.
@@ -53,6 +54,8 @@ struct Registered {
     method: MethodRouter<Arc<App>>,
     /// Answers without end: no time is set for it.
     live: bool,
+    /// Its answer may be large.
+    heavy: bool,
 }
 
 /// The description of a route that was just registered.
@@ -85,7 +88,18 @@ impl Api {
         access: Access,
         handler: H,
     ) -> Operation<'_> {
-        self.routes.push(Registered { path, access, method: get(handler), live: false });
+        self.routes.push(Registered { path, access, method: get(handler), live: false, heavy: false });
+        self.describe("get", path, access)
+    }
+
+    /// Registers a GET whose answer may be large.
+    pub(super) fn heavy<H: Handler<T, Arc<App>>, T: 'static>(
+        &mut self,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Operation<'_> {
+        self.routes.push(Registered { path, access, method: get(handler), live: false, heavy: true });
         self.describe("get", path, access)
     }
 
@@ -96,7 +110,7 @@ impl Api {
         access: Access,
         handler: H,
     ) -> Operation<'_> {
-        self.routes.push(Registered { path, access, method: get(handler), live: true });
+        self.routes.push(Registered { path, access, method: get(handler), live: true, heavy: false });
         self.describe("get", path, access)
     }
 
@@ -107,7 +121,7 @@ impl Api {
         access: Access,
         handler: H,
     ) -> Operation<'_> {
-        self.routes.push(Registered { path, access, method: post(handler), live: false });
+        self.routes.push(Registered { path, access, method: post(handler), live: false, heavy: false });
         self.describe("post", path, access)
     }
 
@@ -118,7 +132,7 @@ impl Api {
         access: Access,
         handler: H,
     ) -> Operation<'_> {
-        self.routes.push(Registered { path, access, method: delete(handler), live: false });
+        self.routes.push(Registered { path, access, method: delete(handler), live: false, heavy: false });
         self.describe("delete", path, access)
     }
 
@@ -135,7 +149,7 @@ impl Api {
         let told = json!({
             "parameters": parameters,
             "security": security,
-            "responses": {"default": {"description": "what is wrong", "content": problem}},
+            "responses": {"default": {"description": "an error", "content": problem}},
         });
         let methods = self.paths.entry(path).or_insert_with(|| json!({}));
         methods[method] = told;
@@ -145,7 +159,8 @@ impl Api {
     /// Lays out the routes, each behind what goes for it.
     pub(super) fn router(&mut self, app: &Arc<App>) -> Router<Arc<App>> {
         let open = app.settings.message_buffer.open_admin;
-        self.routes.drain(..).fold(Router::new(), |router, Registered { path, access, live, method }| {
+        self.routes.drain(..).fold(Router::new(), |router, Registered { path, access, live, heavy, method }| {
+            let method = if heavy { method.layer(from_fn_with_state(Arc::clone(app), heavy::one)) } else { method };
             let method = if live { method } else { method.layer(from_fn(limits::in_time)) };
             let method = match access {
                 Access::Open => method,
@@ -159,16 +174,16 @@ impl Api {
         })
     }
 
-    /// Writes the description, as OpenAPI 3.1.
-    pub(super) fn description(mut self) -> Value {
+    /// Writes the description, as OpenAPI 3.1, of the routes under a base path.
+    pub(super) fn description(mut self, base: &BasePath) -> Value {
         let mut shapes = self.read.take_definitions(true);
         shapes.extend(self.written.take_definitions(true));
-        json!({
+        let mut description = json!({
             "openapi": "3.1.0",
             "info": {
                 "title": "Penstock dashboard",
                 "version": env!("CARGO_PKG_VERSION"),
-                "description": "The figures of a pipeline, its live events, its dead letters and its message buffer.",
+                "description": "The metrics of a pipeline, its live events, dead letters and message buffer.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "paths": self.paths,
@@ -176,10 +191,14 @@ impl Api {
                 "schemas": shapes,
                 "securitySchemes": {
                     "bearer": {"type": "http", "scheme": "bearer", "description": "dashboard.readToken or dashboard.adminToken"},
-                    "session": {"type": "apiKey", "in": "cookie", "name": auth::COOKIE, "description": "what POST /api/session gives"},
+                    "session": {"type": "apiKey", "in": "cookie", "name": auth::COOKIE, "description": "the cookie set by POST /api/session"},
                 },
             },
-        })
+        });
+        if !base.is_root() {
+            description["servers"] = json!([{"url": base.prefix(), "description": "dashboard.basePath"}]);
+        }
+        description
     }
 }
 
@@ -205,6 +224,29 @@ impl Operation<'_> {
             parameters.push(parameter(name, "query", false, what, kind));
         }
         self
+    }
+
+    /// A parameter of the query, a string, may be given more than once.
+    pub(super) fn queries(self, name: &str, what: &str) -> Self {
+        if let Value::Array(parameters) = &mut self.told["parameters"] {
+            let mut told = parameter(name, "query", false, what, "array");
+            told["schema"]["items"] = json!({"type": "string"});
+            parameters.push(told);
+        }
+        self
+    }
+
+    /// The parameters of the query that say which dead letters are meant.
+    pub(super) fn filter(self) -> Self {
+        self.query("reason", "string", "the reason of a group, as it is")
+            .query("type", "string", "commit, identity, account, raw or message")
+            .query("did", "string", "the DID of the repo, or a pattern with * for any characters")
+            .query(
+                "text",
+                "string",
+                "text in the error, URI, DID, IDs, sequence number or consumer; * for any characters",
+            )
+            .query("source", "string", "redis, or postgres for those that only PostgreSQL has")
     }
 
     /// 200 with JSON.

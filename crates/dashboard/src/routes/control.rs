@@ -18,21 +18,21 @@ use crate::reading;
 use crate::snapshot::Stats;
 
 const NO_INGEST: Problem =
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no ingest has shown itself for 10 s: there is nobody to ask");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no ingest has reported for 10 s, so none can reconnect");
 
 /// It is done.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Done {
-    /// Always true: a refusal is a problem.
+    /// Always true; errors are answered as `application/problem+json`.
     success: bool,
 }
 
-/// The figures are new.
+/// The metrics were refreshed.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Refreshed {
-    /// Always true: a refusal is a problem.
+    /// Always true; errors are answered as `application/problem+json`.
     success: bool,
-    /// The same for a person.
+    /// The same as text.
     message: &'static str,
     stats: Stats,
 }
@@ -40,13 +40,13 @@ struct Refreshed {
 /// Registers the routes.
 pub(super) fn register(api: &mut Api) {
     api.post("/api/metrics/refresh", Access::Admin, refresh)
-        .says("Looks at Redis now; when it answers, the new figures are out.")
-        .answers::<Refreshed>("the figures are new")
-        .tells(503, "Redis is away");
+        .says("Refreshes the metrics from Redis now; live clients have them when it answers.")
+        .answers::<Refreshed>("refreshed")
+        .tells(503, "Redis is unavailable");
     api.post("/api/firehose/reconnect", Access::Admin, reconnect)
-        .says("Has ingest open a new connection to the relay; it goes on from its cursor, so nothing is lost.")
-        .answers::<Done>("ingest is told")
-        .tells(503, "Redis is away, or no ingest is there");
+        .says("Makes ingest reconnect to the relay; it resumes at its cursor, so nothing is lost.")
+        .answers::<Done>("the request was sent to ingest")
+        .tells(503, "Redis is unavailable, or no ingest is running");
 }
 
 async fn refresh(State(app): State<Arc<App>>) -> Result<Response, Problem> {
@@ -57,7 +57,7 @@ async fn refresh(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     app.activity.forget().await;
     let (_, snapshot) = app.client_and_snapshot().filter(|_| looked.is_ok()).ok_or(Problem::REDIS_AWAY)?;
     let stats = Stats::of(&snapshot.reading);
-    super::answer(&Refreshed { success: true, message: "the figures are new", stats })
+    super::answer(&Refreshed { success: true, message: "refreshed", stats })
 }
 
 async fn reconnect(State(app): State<Arc<App>>) -> Result<Response, Problem> {

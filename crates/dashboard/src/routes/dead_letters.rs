@@ -1,6 +1,6 @@
 //! What failed for good: listed for whoever may read, put back or deleted by whoever may administrate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -12,9 +12,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::api::{Access, Api};
+use super::letters::{FULL, NO_EVENT, TOO_OLD, in_redis_now};
 use super::problem::Problem;
 use crate::App;
-use crate::dead_letters::{DeadLetters, Letter, Replayed};
+use crate::dead_letters::{DeadLetters, Head, Letter, Replayed};
 
 const AT: &str = "/api/redis/dead-letters";
 const ONE: &str = "/api/redis/dead-letters/{id}";
@@ -25,28 +26,20 @@ const REPLAY_ONE: &str = "/api/redis/dead-letters/{id}/replay";
 const PAGE: (u16, u16) = (100, 1000);
 
 const NONE: Problem =
-    Problem::new(StatusCode::NOT_FOUND, "there is no dead letter of this id; it may have been replayed");
-const NO_ID: Problem = Problem::new(StatusCode::BAD_REQUEST, "the id in the path must be like 1700000000000-0");
+    Problem::new(StatusCode::NOT_FOUND, "there is no dead letter with this id; it may have been replayed");
+const NO_ID: Problem = Problem::new(StatusCode::BAD_REQUEST, "the id in the path must look like 1700000000000-0");
 const NO_CURSOR: Problem =
-    Problem::new(StatusCode::BAD_REQUEST, "cursor must be what the page before gave as cursor, like 1700000000000-0");
-const NO_LIMIT: Problem = Problem::new(StatusCode::BAD_REQUEST, "limit must be a number in 1..=1000");
-const NO_QUERY: Problem = Problem::new(StatusCode::BAD_REQUEST, "the query takes limit and cursor, each once");
-const NO_EVENT: Problem = Problem::new(
-    StatusCode::CONFLICT,
-    "this is no event of the stream (commit, identity, account) and cannot be replayed",
-);
-const FULL: Problem = Problem::new(
-    StatusCode::SERVICE_UNAVAILABLE,
-    "the stream is full, or Redis is: replay when the workers have caught up",
-);
-
+    Problem::new(StatusCode::BAD_REQUEST, "cursor must be the cursor of the previous page, such as 1700000000000-0");
+const NO_LIMIT: Problem = Problem::new(StatusCode::BAD_REQUEST, "limit must be an integer from 1 to 1000");
+const NO_QUERY: Problem =
+    Problem::new(StatusCode::BAD_REQUEST, "only limit and cursor are allowed in the query, each once");
 #[derive(Deserialize)]
 struct Asked {
     limit: Option<String>,
     cursor: Option<String>,
 }
 
-/// Some dead letters, the newest first.
+/// One page of dead letters, newest first.
 #[derive(Debug, Serialize, JsonSchema)]
 struct DeadLetterPage<'l> {
     items: Vec<DeadLetter<'l>>,
@@ -54,7 +47,7 @@ struct DeadLetterPage<'l> {
     cursor: Option<String>,
 }
 
-/// An entry that failed for good, every field as it stands in Redis.
+/// An entry that failed permanently; every field as stored in Redis.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct DeadLetter<'l> {
@@ -62,75 +55,85 @@ struct DeadLetter<'l> {
     id: String,
     /// `commit`, `identity`, `account`; `raw` and `message` cannot be replayed.
     r#type: &'l str,
-    /// The entry's data, most often JSON; in base64 for `raw`.
+    /// The entry's data, usually JSON; base64 for `raw`.
     data: &'l str,
-    /// The relay's sequence number; empty where there was none.
+    /// The relay's sequence number; empty if there was none.
     seq: &'l str,
-    /// The ID that it had in the stream at first; empty where it was never there.
+    /// Its original ID in the stream; empty if it was never there.
     orig_id: &'l str,
-    /// How often it was delivered.
+    /// Number of deliveries.
     deliveries: &'l str,
     /// Why it failed.
     error: Option<&'l str>,
-    /// Who gave it up.
+    /// The consumer that gave it up.
     consumer: Option<&'l str>,
+    /// The DID of its repo; absent if unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repo: Option<&'l str>,
+    /// The length of the data in bytes, where `data` is cut to 512 kB; `GET /api/dead-letters/export` has it whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut_of: Option<u64>,
     /// Fields of other writers.
     #[serde(flatten)]
     more: BTreeMap<&'l str, &'l str>,
 }
 
-/// What came of a replay.
+/// The result of a replay.
 #[derive(Debug, Serialize, JsonSchema)]
 struct ReplayAnswer {
     success: bool,
     /// Put back into the stream.
     replayed: u64,
-    /// Left, as they are no events.
+    /// Kept because they are not events.
     left: u64,
+    /// Kept because their events are older than `worker.letterHold`: a replay could restore what was deleted since.
+    refused: u64,
 }
 
-/// What came of a deletion.
+/// The result of a deletion.
 #[derive(Debug, Serialize, JsonSchema)]
 struct DeleteAnswer {
     success: bool,
-    /// How many are gone. Their copies in PostgreSQL stay.
+    /// Number of dead letters deleted. Their copies in PostgreSQL stay.
     deleted: u64,
 }
 
 /// Registers the routes.
 pub(super) fn register(api: &mut Api) {
     api.get(AT, Access::Read, list)
-        .says("Lists dead letters, the newest first: a page, of about 1 MB at most.")
-        .query("limit", "integer", "how many at most, 1 to 1000; 100 by default")
-        .query("cursor", "string", "the cursor of the page before")
+        .says("Lists dead letters, newest first, in pages of at most about 1 MB.")
+        .query("limit", "integer", "maximum number of dead letters, 1 to 1000; default 100")
+        .query("cursor", "string", "the cursor of the previous page")
         .answers::<DeadLetterPage<'_>>("a page")
         .tells(400, "limit or cursor are not as they must be")
-        .tells(503, "Redis is away");
-    api.get(ONE, Access::Read, one)
-        .says("Gives one dead letter.")
+        .tells(503, "Redis is unavailable");
+    api.heavy(ONE, Access::Read, one)
+        .says("Returns one dead letter; long data is cut.")
         .answers::<DeadLetter<'_>>("the dead letter")
-        .tells(400, "the id is no id")
-        .tells(404, "there is none of this id")
-        .tells(503, "Redis is away");
+        .tells(400, "the id is not valid")
+        .tells(404, "there is no dead letter with this id")
+        .tells(429, "too many were opened from this address within a second")
+        .tells(503, "Redis is unavailable");
     api.post(REPLAY_ONE, Access::Admin, replay)
-        .says("Puts one dead letter back into the stream as it was, with the ID that it had at first.")
-        .answers::<ReplayAnswer>("it is back in the stream, and no dead letter any more")
-        .tells(404, "there is none of this id")
+        .says("Puts one dead letter back into the stream unchanged, with its original ID.")
+        .answers::<ReplayAnswer>("it is back in the stream and no longer a dead letter")
+        .tells(404, "there is no dead letter with this id")
         .tells(409, "it is no event of the stream")
-        .tells(503, "Redis is away, or the stream is full");
+        .tells(410, "its event is older than worker.letterHold: a replay could bring back what was deleted since")
+        .tells(503, "Redis is unavailable, or the stream is full");
     api.post(REPLAY, Access::Admin, replay_all)
-        .says("Puts all dead letters back that are there now, the oldest first.")
-        .answers::<ReplayAnswer>("how many are back in the stream")
-        .tells(503, "Redis is away, or the stream is full: the detail says how many are back");
+        .says("Puts all current dead letters back into the stream, oldest first.")
+        .answers::<ReplayAnswer>("how many were replayed")
+        .tells(503, "Redis is unavailable, or the stream is full; the detail says how many were replayed");
     api.delete(ONE, Access::Admin, delete)
         .says("Deletes one dead letter; its copy in PostgreSQL stays.")
-        .answers::<DeleteAnswer>("it is gone")
-        .tells(404, "there is none of this id")
-        .tells(503, "Redis is away");
+        .answers::<DeleteAnswer>("deleted")
+        .tells(404, "there is no dead letter with this id")
+        .tells(503, "Redis is unavailable");
     api.delete(AT, Access::Admin, purge)
         .says("Deletes all dead letters; their copies in PostgreSQL stay.")
-        .answers::<DeleteAnswer>("they are gone")
-        .tells(503, "Redis is away");
+        .answers::<DeleteAnswer>("deleted")
+        .tells(503, "Redis is unavailable");
 }
 
 async fn list(State(app): State<Arc<App>>, asked: Result<Query<Asked>, QueryRejection>) -> Result<Response, Problem> {
@@ -147,26 +150,31 @@ async fn list(State(app): State<Arc<App>>, asked: Result<Query<Asked>, QueryReje
 
 async fn one(State(app): State<Arc<App>>, path: Result<Path<String>, PathRejection>) -> Result<Response, Problem> {
     let id = id(path)?;
-    let letter = in_redis(&app, async |letters| letters.get(id).await).await?.ok_or(NONE)?;
+    let letter = in_redis(&app, async |letters| letters.look(id).await).await?.ok_or(NONE)?;
     super::answer(&DeadLetter::from(&letter))
 }
 
 async fn replay(State(app): State<Arc<App>>, path: Result<Path<String>, PathRejection>) -> Result<Response, Problem> {
     let id = id(path)?;
+    let head = head(&app, id).await;
     match in_redis(&app, async |letters| letters.replay(id).await).await? {
         Replayed { full: true, .. } => Err(FULL),
         Replayed { left: 1.., .. } => Err(NO_EVENT),
+        Replayed { refused: 1.., .. } => Err(TOO_OLD),
         Replayed { replayed: 0, .. } => Err(NONE),
-        Replayed { replayed, left, .. } => {
+        Replayed { replayed, left, refused, .. } => {
             app.events.dead_letters_replayed(replayed);
-            super::answer(&ReplayAnswer { success: true, replayed, left })
+            app.settle_letters(head.as_slice()).await;
+            super::answer(&ReplayAnswer { success: true, replayed, left, refused })
         }
     }
 }
 
 async fn replay_all(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let Replayed { replayed, left, full } = in_redis(&app, async |letters| letters.replay_all().await).await?;
+    let before = in_redis_now(&app).await;
+    let Replayed { replayed, left, refused, full } = in_redis(&app, async |letters| letters.replay_all().await).await?;
     app.events.dead_letters_replayed(replayed);
+    settle_gone(&app, before).await;
     if full {
         let detail = format!(
             "{replayed} dead letters are back in the stream; now it is full, or Redis is: replay the others when the \
@@ -174,22 +182,42 @@ async fn replay_all(State(app): State<Arc<App>>) -> Result<Response, Problem> {
         );
         return Err(Problem::told(StatusCode::SERVICE_UNAVAILABLE, detail));
     }
-    super::answer(&ReplayAnswer { success: true, replayed, left })
+    super::answer(&ReplayAnswer { success: true, replayed, left, refused })
 }
 
 async fn delete(State(app): State<Arc<App>>, path: Result<Path<String>, PathRejection>) -> Result<Response, Problem> {
     let id = id(path)?;
+    let head = head(&app, id).await;
     if !in_redis(&app, async |letters| letters.delete(id).await).await? {
         return Err(NONE);
     }
     app.events.dead_letters_deleted(1);
+    app.settle_letters(head.as_slice()).await;
     super::answer(&DeleteAnswer { success: true, deleted: 1 })
 }
 
 async fn purge(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let before = in_redis_now(&app).await;
     let deleted = in_redis(&app, async |letters| letters.purge().await).await?;
     app.events.dead_letters_deleted(deleted);
+    settle_gone(&app, before).await;
     super::answer(&DeleteAnswer { success: true, deleted })
+}
+
+/// Reads what is known of a letter before something is done with it; only where there is a PostgreSQL to tell.
+async fn head(app: &App, id: StreamId) -> Option<Head> {
+    app.stored.as_ref()?;
+    let letter = in_redis(app, async |letters| letters.get(id).await).await.ok()??;
+    Some(letter.head())
+}
+
+/// Notes in PostgreSQL which of these are no longer in Redis, as all of them were replayed or deleted.
+async fn settle_gone(app: &App, before: Option<Vec<Head>>) {
+    let after = in_redis_now(app).await;
+    let (Some(before), Some(after)) = (before, after) else { return app.letters.forget().await };
+    let here: HashSet<_> = after.iter().map(|head| head.id.as_str()).collect();
+    let gone: Vec<Head> = before.into_iter().filter(|head| !here.contains(head.id.as_str())).collect();
+    app.settle_letters(&gone).await;
 }
 
 async fn in_redis<T>(
@@ -210,8 +238,8 @@ fn id(path: Result<Path<String>, PathRejection>) -> Result<StreamId, Problem> {
 
 impl<'l> From<&'l Letter> for DeadLetter<'l> {
     fn from(letter: &'l Letter) -> Self {
-        use penstock_core::stream::field::{CONSUMER, DATA, DELIVERIES, ERROR, ORIG_ID, SEQ, TYPE};
-        let known = [TYPE, DATA, SEQ, ORIG_ID, DELIVERIES, ERROR, CONSUMER, "id"];
+        use penstock_core::stream::field::{CONSUMER, DATA, DELIVERIES, ERROR, ORIG_ID, REPO, SEQ, TYPE};
+        let known = [TYPE, DATA, SEQ, ORIG_ID, DELIVERIES, ERROR, CONSUMER, REPO, "id"];
         let text = |name| letter.field(name).unwrap_or_default();
         let more = letter.fields.iter().filter(|(name, _)| !known.contains(&name.as_str()));
         Self {
@@ -223,6 +251,8 @@ impl<'l> From<&'l Letter> for DeadLetter<'l> {
             deliveries: text(DELIVERIES),
             error: letter.field(ERROR),
             consumer: letter.field(CONSUMER),
+            repo: letter.field(REPO),
+            cut_of: letter.cut_of,
             more: more.map(|(name, value)| (name.as_str(), value.as_str())).collect(),
         }
     }

@@ -36,13 +36,13 @@ pub(super) struct HealthAnswer {
     timestamp: String,
     /// `connected` or `disconnected`.
     redis: &'static str,
-    /// Messages accepted and not yet taken; 0 while Redis is away.
+    /// Messages accepted but not yet taken by a worker; 0 while Redis is unavailable.
     queue_length: u64,
-    /// Messages of a full batch.
+    /// Messages in a full batch.
     batch_threshold: u64,
-    /// Waiting messages beyond the last full batch.
+    /// Queued messages beyond the last full batch.
     batch_progress: u64,
-    /// Full batches that wait.
+    /// Full batches in the queue.
     batches_pending: u64,
     /// What is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +56,7 @@ pub(super) struct ReadyAnswer {
     status: &'static str,
     timestamp: String,
     checks: Checks,
-    /// Present where the status is `not ready`.
+    /// Present if the status is `not ready`.
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Details>,
 }
@@ -65,7 +65,7 @@ pub(super) struct ReadyAnswer {
 struct Checks {
     /// `connected` or `disconnected`.
     firehose: &'static str,
-    /// `healthy` or `unhealthy`; `healthy` too where none is used.
+    /// `healthy` or `unhealthy`; `healthy` if no database is configured.
     database: &'static str,
     /// `ok` or `critical`.
     memory: &'static str,
@@ -75,7 +75,7 @@ struct Checks {
 struct Details {
     firehose: Firehose,
     memory: Memory,
-    /// What is wrong, by check, for a person.
+    /// Reasons by check, as text.
     reasons: Reasons,
 }
 
@@ -84,7 +84,7 @@ struct Details {
 #[serde(rename_all = "camelCase")]
 struct Firehose {
     connected: bool,
-    /// `unknown` while nobody ingests.
+    /// `unknown` while no ingest is running.
     url: String,
     current_cursor: Option<String>,
 }
@@ -100,13 +100,13 @@ type Reasons = BTreeMap<&'static str, &'static str>;
 /// Registers the routes.
 pub(super) fn register(api: &mut Api) {
     api.get("/health", Access::Open, health)
-        .says("Says whether Redis answers, and how many messages wait there.")
-        .answers::<HealthAnswer>("it does")
-        .answers_with::<HealthAnswer>(503, "it does not");
+        .says("Reports whether Redis is reachable, and how many messages are queued.")
+        .answers::<HealthAnswer>("Redis is reachable")
+        .answers_with::<HealthAnswer>(503, "Redis is not reachable");
     api.get("/ready", Access::Open, ready)
-        .says("Says whether the pipeline is fit: events flow and can be kept.")
-        .answers::<ReadyAnswer>("it is")
-        .answers_with::<ReadyAnswer>(503, "it is not, and why");
+        .says("Reports whether the pipeline is ready: events flow and can be stored.")
+        .answers::<ReadyAnswer>("ready")
+        .answers_with::<ReadyAnswer>(503, "not ready, with reasons");
 }
 
 /// `GET /health`: 200 where Redis answers at once, else 503.
@@ -160,13 +160,13 @@ async fn ready(State(app): State<Arc<App>>) -> Result<Response, Problem> {
 fn reasons(snapshot: Option<&Snapshot>, database: Database) -> Reasons {
     let firehose = match snapshot {
         None => Some("redis does not answer"),
-        Some(snapshot) if snapshot.reading.status.is_none() => Some("no ingest has shown itself for 10 s"),
+        Some(snapshot) if snapshot.reading.status.is_none() => Some("no ingest has reported for 10 s"),
         Some(snapshot) if !snapshot.reading.connected() => Some("the relay is not connected"),
         Some(_) => None,
     };
     let database = match database {
         Database::Fit | Database::NotUsed => None,
-        Database::Unknown => Some("postgres was not asked yet"),
+        Database::Unknown => Some("postgres has not been checked yet"),
         Database::Away => Some("postgres does not answer"),
     };
     let memory = snapshot.is_some_and(|snapshot| snapshot.memory >= MEMORY_FULL).then_some("95 % of memory is in use");
@@ -190,13 +190,14 @@ fn details(snapshot: Option<&Snapshot>, reasons: Reasons) -> Details {
 mod tests {
     use super::*;
     use crate::reading::Reading;
+    use crate::rows::Rows;
     use crate::system::SystemHealth;
 
     fn seen(connected: Option<bool>, memory: u8) -> Snapshot {
         let status = connected.map(|connected| Status { connected, url: String::new(), current_cursor: None });
         let reading = Reading { status, ..Reading::default() };
         let system = SystemHealth { memory, ..SystemHealth::default() };
-        Snapshot::new(reading, &system, 0, Duration::ZERO, Timestamp::UNIX_EPOCH).unwrap()
+        Snapshot::new(reading, Rows::default(), &system, 0, Duration::ZERO, 0, Timestamp::UNIX_EPOCH).unwrap()
     }
 
     #[test]

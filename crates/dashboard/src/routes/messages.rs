@@ -25,15 +25,15 @@ const NOT_ENABLED: Problem =
     Problem::new(StatusCode::NOT_FOUND, "the message buffer is not enabled here (messageBuffer.enabled)");
 const NO_DATABASE: Problem = Problem::new(
     StatusCode::SERVICE_UNAVAILABLE,
-    "no database is set, so messages cannot be read: set postgres.url (DATABASE_URL)",
+    "messages cannot be read without a database: set postgres.url (DATABASE_URL)",
 );
 const POSTGRES_AWAY: Problem =
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "postgres does not answer, or has no messages");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "postgres is unavailable, or has no messages table");
 const NOT_TAKEN: Problem =
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "redis does not answer, or takes no more: send the message again");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "redis is unavailable or full: send the message again");
 const FULL: Problem = Problem::new(
     StatusCode::SERVICE_UNAVAILABLE,
-    "the queue is full (messageBuffer.maxQueue): send the message again when workers have caught up",
+    "the queue is full (messageBuffer.maxQueue): send the message again once workers have caught up",
 );
 const TOO_LARGE: Problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large: send at most 64 kB");
 
@@ -43,10 +43,10 @@ enum Refusal {
     Faults(Faults),
 }
 
-/// What became of a message.
+/// The result of queueing a message.
 #[derive(Debug, Serialize, JsonSchema)]
 struct MessageQueued<'m> {
-    /// What it is known by from now on: 8 characters of base62.
+    /// Its tracking ID: 8 characters of base62.
     message_id: &'m str,
     /// Always `queued`.
     status: &'static str,
@@ -54,18 +54,18 @@ struct MessageQueued<'m> {
     queued_at: String,
 }
 
-/// How the queue stands.
+/// The state of the queue.
 #[derive(Debug, Serialize, JsonSchema)]
 struct QueueStatus {
     /// Messages that no worker has taken.
     queue_length: u64,
-    /// Messages of a full batch.
+    /// Messages in a full batch.
     batch_threshold: u64,
-    /// Waiting messages beyond the last full batch.
+    /// Queued messages beyond the last full batch.
     batch_progress: u64,
-    /// Full batches that wait.
+    /// Full batches in the queue.
     batches_ready: u64,
-    /// The newest first, at most 100.
+    /// Newest first, at most 100.
     queued_message_ids: Vec<String>,
     last_batch: LastBatch,
 }
@@ -90,9 +90,9 @@ struct Simulated {
     current_queue: u64,
     /// The same.
     expected_total: u64,
-    /// Full batches that wait.
+    /// Full batches in the queue.
     expected_complete_batches: u64,
-    /// Messages that are left then.
+    /// Messages that remain after those.
     expected_remaining_queued: u64,
     batch_threshold: usize,
     message: String,
@@ -116,35 +116,35 @@ struct Asked {
 /// Registers the routes.
 pub(super) fn register(api: &mut Api) {
     api.post("/messages", Access::Read, post)
-        .says("Takes a message: when it answers, Redis has it, and it will be one row.")
+        .says("Accepts a message. Once answered, it is in Redis and will become exactly one row.")
         .takes::<Draft>()
-        .answers_with::<MessageQueued<'_>>(201, "it is queued")
+        .answers_with::<MessageQueued<'_>>(201, "queued")
         .answers_with::<Faults>(422, "what is wrong, and where")
         .tells(404, "the message buffer is not enabled")
         .tells(413, "the body is too large")
-        .tells(503, "Redis is away, or the queue is full");
+        .tells(503, "Redis is unavailable, or the queue is full");
     api.get("/messages", Access::Read, list)
-        .says("Lists the messages that are written, the newest first.")
-        .query("limit", "integer", "how many at most, 1 to 500; 50 by default")
+        .says("Lists stored messages, newest first.")
+        .query("limit", "integer", "maximum number of messages, 1 to 500; default 50")
         .answers::<Vec<Row>>("the messages")
         .answers_with::<Faults>(422, "what is wrong, and where")
         .tells(404, "the message buffer is not enabled")
         .tells(503, "PostgreSQL is away");
     api.get("/queue/status", Access::Read, status)
-        .says("Says how the queue stands.")
-        .answers::<QueueStatus>("how it stands")
+        .says("Reports the state of the queue.")
+        .answers::<QueueStatus>("the state of the queue")
         .tells(404, "the message buffer is not enabled")
-        .tells(503, "Redis is away");
+        .tells(503, "Redis is unavailable");
     api.post("/simulate", Access::AdminUnlessOpen, simulate)
-        .says("Queues messages of our own, all or none. Open where messageBuffer.openAdmin is set.")
+        .says("Queues generated messages, all or none. Open to everyone if messageBuffer.openAdmin is set.")
         .takes::<Simulate>()
-        .answers_with::<Simulated>(202, "they are queued")
+        .answers_with::<Simulated>(202, "queued")
         .answers_with::<Faults>(422, "what is wrong, and where")
         .tells(404, "the message buffer is not enabled")
-        .tells(503, "Redis is away, or the queue is full");
+        .tells(503, "Redis is unavailable, or the queue is full");
     api.delete("/reset", Access::AdminUnlessOpen, reset)
-        .says("Removes the buffer's messages, queued and written, and their statistics. Open where messageBuffer.openAdmin is set.")
-        .answers::<Removed>("they are gone")
+        .says("Deletes the buffer's messages, queued and stored, and their statistics. Open to everyone if messageBuffer.openAdmin is set.")
+        .answers::<Removed>("deleted")
         .tells(404, "the message buffer is not enabled")
         .tells(503, "Redis or PostgreSQL is away: what was removed stays so");
 }

@@ -13,13 +13,13 @@ use crate::snapshot::{Ingest, Metrics};
 /// Registers the routes.
 pub(super) fn register(api: &mut Api) {
     api.get("/api/metrics", Access::Read, metrics)
-        .says("Gives the figures of the pipeline, at most one interval old.")
-        .answers::<Metrics>("the figures")
-        .tells(503, "Redis is away: nothing is known");
+        .says("Returns the metrics of the pipeline, at most one interval old.")
+        .answers::<Metrics>("the metrics")
+        .tells(503, "Redis is unavailable");
     api.get("/api/ingest", Access::Read, ingest)
-        .says("Gives what ingest says of itself beyond the figures.")
-        .answers::<Ingest>("what ingest says")
-        .tells(503, "Redis is away");
+        .says("Returns further status of ingest.")
+        .answers::<Ingest>("the status of ingest")
+        .tells(503, "Redis is unavailable");
 }
 
 /// `GET /api/metrics`.

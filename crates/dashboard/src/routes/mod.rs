@@ -1,12 +1,18 @@
 //! The routes, and what goes for all of them: counting, origins, rates, headers, errors.
 
+mod about;
 mod activity;
 mod api;
 mod auth;
+mod base;
+mod client;
 mod control;
 mod dead_letters;
+mod guesses;
 mod headers;
 mod health;
+mod heavy;
+mod letters;
 mod limits;
 mod live;
 mod messages;
@@ -14,8 +20,11 @@ mod metrics;
 mod origin;
 mod page;
 mod problem;
+mod record;
+mod repos;
 mod session;
 mod stats;
+mod tables;
 mod trace;
 mod workers;
 
@@ -29,6 +38,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use penstock_core::settings::BasePath;
 use tower_http::compression::CompressionLayer;
 
 use crate::App;
@@ -38,9 +48,12 @@ use api::Api;
 
 pub(crate) use activity::ActivityCache;
 pub(crate) use auth::Tokens;
-pub(crate) use limits::{Peer, Rates};
-pub(crate) use origin::{Loopback, Origins};
+pub(crate) use guesses::Guesses;
+pub(crate) use heavy::Heavy;
+pub(crate) use limits::Rates;
+pub(crate) use origin::Origins;
 use problem::Problem;
+pub(crate) use repos::Lookups;
 pub(crate) use workers::Roster;
 
 /// The largest body of a request, in bytes.
@@ -50,17 +63,21 @@ const BODY_LIMIT: usize = 64 * 1024;
 pub(crate) fn router(app: &Arc<App>) -> Router {
     let mut api = api();
     let routes = api.router(app);
-    let description = api.description();
-    let overview = page::overview(&description, &app.settings.message_buffer);
+    let base = &app.settings.dashboard.base_path;
+    let description = api.description(base);
+    let index = page::Index::new(base, page::overview(&description, base, &app.settings.message_buffer));
     let description = Bytes::from(description.to_string());
     let routes = Router::new()
-        .route("/", get(async move |asked: HeaderMap| page::index(asked, overview).await))
+        .route("/", get(async move |asked: HeaderMap| index.answer(&asked)))
         .route("/assets/{name}", get(page::asset))
-        .route("/api/openapi.json", get(async move || json(description)))
+        .route("/api/openapi.json", {
+            let described = get(async move || json(description));
+            described.layer(from_fn_with_state(Arc::clone(app), auth::guard))
+        })
         .merge(routes)
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here"))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such route"))
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the methods that are allowed stand in the allow header")
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; see the allow header")
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(map_response(problem::of_framework))
@@ -71,13 +88,19 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .layer(from_fn(headers::secure))
         .layer(from_fn_with_state(Arc::clone(app), count))
         .layer(from_fn(trace::request))
+        .layer(from_fn_with_state(Arc::clone(app), auth::identify))
+        .layer(from_fn_with_state(Arc::clone(app), client::note))
         .with_state(Arc::clone(app));
-    Router::new().fallback_service(routes).layer(from_fn(origin::preflight))
+    let router = Router::new().fallback_service(routes).layer(from_fn(origin::preflight));
+    if base.is_root() {
+        return router;
+    }
+    router.layer(from_fn_with_state(Arc::new(base.clone()), base::strip))
 }
 
 /// Describes the API, as OpenAPI 3.1.
 pub(crate) fn description() -> serde_json::Value {
-    api().description()
+    api().description(&BasePath::default())
 }
 
 /// Registers every route of the API. A family of routes has a `register` of its own, called here.
@@ -86,12 +109,17 @@ fn api() -> Api {
     metrics::register(&mut api);
     activity::register(&mut api);
     live::register(&mut api);
+    record::register(&mut api);
+    repos::register(&mut api);
     workers::register(&mut api);
     dead_letters::register(&mut api);
+    letters::register(&mut api);
     control::register(&mut api);
     messages::register(&mut api);
     stats::register(&mut api);
+    tables::register(&mut api);
     session::register(&mut api);
+    about::register(&mut api);
     health::register(&mut api);
     api
 }
@@ -123,5 +151,5 @@ fn refused(events: &Events, what: &'static str, error: &fred::error::Error) -> P
 /// Writes JSON.
 fn write(body: &impl serde::Serialize) -> Result<Bytes, Problem> {
     let written = serde_json::to_vec(body).map(Bytes::from);
-    written.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written"))
+    written.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "could not encode the answer"))
 }

@@ -4,7 +4,7 @@ use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use penstock_core::settings::MessageBuffer;
+use penstock_core::settings::{BasePath, MessageBuffer};
 use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
@@ -29,17 +29,29 @@ struct File {
 /// The page itself first.
 static FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/page_files.rs"));
 
-/// `GET /`: the page, or for a program what is here.
-pub(super) async fn index(asked: HeaderMap, overview: Bytes) -> Result<Response, Problem> {
-    let mut answer = if asks_for_json(&asked) { super::json(overview) } else { answer("index.html", &asked)? };
-    answer.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
-    Ok(answer)
+/// What `GET /` answers.
+#[derive(Clone)]
+pub(super) struct Index {
+    /// For a program.
+    overview: Bytes,
+    /// The page where it stands under a base path; `None`: as the build left it, its addresses relative to its own.
+    based: Option<Based>,
+}
+
+/// The page with its base path in it, so that its addresses hold whatever a proxy made of the request's path.
+#[derive(Clone)]
+struct Based {
+    page: Bytes,
+    tag: String,
+    /// Lets the page say its base.
+    policy: String,
 }
 
 /// Says what is here: the service, its batches, and each route with what it is for.
-pub(super) fn overview(description: &Value, buffer: &MessageBuffer) -> Bytes {
+pub(super) fn overview(description: &Value, base: &BasePath, buffer: &MessageBuffer) -> Bytes {
     let methods = description["paths"].as_object().into_iter().flatten().flat_map(|(path, methods)| {
         let methods = methods.as_object().into_iter().flatten();
+        let path = format!("{}{path}", base.prefix());
         methods.map(move |(method, route)| (format!("{} {path}", method.to_uppercase()), route["summary"].clone()))
     });
     let overview = json!({
@@ -48,7 +60,7 @@ pub(super) fn overview(description: &Value, buffer: &MessageBuffer) -> Bytes {
         "status": "running",
         "batch_config": {"batch_size": buffer.batch_size, "timeout_seconds": buffer.batch_delay.as_secs_f64()},
         "endpoints": methods.collect::<Map<String, Value>>(),
-        "documentation": "/api/openapi.json",
+        "documentation": format!("{}/api/openapi.json", base.prefix()),
     });
     Bytes::from(overview.to_string())
 }
@@ -77,6 +89,50 @@ fn answer(name: &str, asked: &HeaderMap) -> Result<Response, Problem> {
     file.map(|file| file.answer(asked)).ok_or(Problem::new(StatusCode::NOT_FOUND, "the page has no such file"))
 }
 
+// === impl Index ===
+
+impl Index {
+    pub(super) fn new(base: &BasePath, overview: Bytes) -> Self {
+        Self { overview, based: Based::new(base) }
+    }
+
+    /// `GET /`: the page, or for a program what is here.
+    pub(super) fn answer(&self, asked: &HeaderMap) -> Result<Response, Problem> {
+        let mut answer = match &self.based {
+            _ if asks_for_json(asked) => super::json(self.overview.clone()),
+            Some(based) => based.answer(asked),
+            None => answer("index.html", asked)?,
+        };
+        answer.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+        Ok(answer)
+    }
+}
+
+// === impl Based ===
+
+impl Based {
+    fn new(base: &BasePath) -> Option<Self> {
+        let index = FILES.iter().find(|file| file.name == "index.html").filter(|_| !base.is_root())?;
+        let page = std::str::from_utf8(index.plain).ok()?;
+        // A base path is made of characters that mean nothing in HTML and in a header.
+        let page = page.replacen("<head>", &format!("<head>\n<base href=\"{}\">", base.folder()), 1);
+        let tag = format!("{}{}\"", index.tag.trim_end_matches('"'), base.prefix());
+        Some(Self { page: page.into(), tag, policy: POLICY.replace("base-uri 'none'", "base-uri 'self'") })
+    }
+
+    fn answer(&self, asked: &HeaderMap) -> Response {
+        let headers = [
+            (header::CONTENT_SECURITY_POLICY, self.policy.as_str()),
+            (header::CACHE_CONTROL, "no-cache"),
+            (header::ETAG, self.tag.as_str()),
+        ];
+        if is_known(asked, &self.tag) {
+            return (StatusCode::NOT_MODIFIED, headers).into_response();
+        }
+        (headers, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], self.page.clone()).into_response()
+    }
+}
+
 // === impl File ===
 
 impl File {
@@ -87,7 +143,7 @@ impl File {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
         headers.insert(header::ETAG, HeaderValue::from_static(self.tag));
         headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-        if listed(asked, header::IF_NONE_MATCH).any(|tag| tag == "*" || tag.trim_start_matches("W/") == self.tag) {
+        if is_known(asked, self.tag) {
             return (StatusCode::NOT_MODIFIED, headers).into_response();
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
@@ -99,6 +155,11 @@ impl File {
             _ => (headers, self.plain).into_response(),
         }
     }
+}
+
+/// Says whether a client has what is tagged so.
+fn is_known(asked: &HeaderMap, tag: &str) -> bool {
+    listed(asked, header::IF_NONE_MATCH).any(|known| known == "*" || known.trim_start_matches("W/") == tag)
 }
 
 fn takes_gzip(asked: &HeaderMap) -> bool {

@@ -22,13 +22,13 @@ pub(crate) struct Problem {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
 pub(super) struct Shape<'p> {
-    /// Always `about:blank`: the status says what kind of problem it is.
+    /// Always `about:blank`: the status identifies the kind of problem.
     #[serde(rename = "type")]
     kind: &'static str,
-    /// The status in words.
+    /// The status as text.
     title: &'p str,
     status: u16,
-    /// What is wrong and what to do, for a person.
+    /// What is wrong and what to do, as text.
     detail: &'p str,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Shape<'p> {
 impl Problem {
     /// Redis does not answer.
     pub(crate) const REDIS_AWAY: Self =
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "redis does not answer, so nothing is known of the pipeline");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "redis does not answer, so the state of the pipeline is unknown");
 
     /// Says what is wrong, for the person who reads the answer.
     pub(crate) const fn new(status: StatusCode, detail: &'static str) -> Self {

@@ -21,13 +21,13 @@ const LONGEST: usize = 4096;
 const WAITING: usize = 256 * 1024;
 
 const NO_SOCKET: Problem =
-    Problem::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket: connect to it with ws:// or wss://");
+    Problem::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: connect with ws:// or wss://");
 
 /// Registers the route.
 pub(super) fn register(api: &mut Api) {
     api.live("/ws/stats", Access::Read, stats)
-        .says("Sends the statistics of the message buffer over a WebSocket, each messageBuffer.statsInterval and with each batch.")
-        .answers_with::<StatsFrame>(101, "a WebSocket; each of its text frames is this, and its end for a restart has the code 1012")
+        .says("Sends message buffer statistics over a WebSocket, every messageBuffer.statsInterval and after every batch.")
+        .answers_with::<StatsFrame>(101, "a WebSocket; each text frame has this shape, and a restart closes it with code 1012")
         .tells(404, "the message buffer is not enabled")
         .tells(426, "the client asked for no WebSocket")
         .tells(503, "there are too many live clients, or the service ends");
@@ -45,7 +45,7 @@ async fn stats(
     let place = messages.sockets.join();
     // Asked after joining: whoever joined before the end is told of it, and nobody joins after it.
     if app.ending.is_cancelled() {
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the service ends"));
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the service is shutting down"));
     }
     let ending = app.ending.clone();
     let upgrade = upgrade.read_buffer_size(LONGEST).write_buffer_size(0).max_write_buffer_size(WAITING);

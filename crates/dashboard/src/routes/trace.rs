@@ -7,7 +7,10 @@ use penstock_telemetry::traces;
 use tracing::field::Empty;
 use tracing::{Instrument, info_span};
 
-/// Makes one while traces are on, in the trace of the caller where it tells one.
+use super::auth::Identity;
+
+/// Makes one while traces are on: in the trace of a caller that shows a token, sampled as it says. Anyone else could have everything
+/// traced, so their trace is only linked to, and ours is sampled as all are.
 pub(super) async fn request(request: Request, next: Next) -> Response {
     if !traces::are_on() {
         return next.run(request).await;
@@ -26,7 +29,9 @@ pub(super) async fn request(request: Request, next: Next) -> Response {
         "error.type" = Empty,
     );
     if let Some(caller) = request.headers().get("traceparent") {
-        traces::adopt(&span, caller.as_bytes());
+        let is_known = request.extensions().get().is_some_and(Identity::is_known);
+        let follow = if is_known { traces::adopt } else { traces::link };
+        follow(&span, caller.as_bytes());
     }
     let response = next.run(request).instrument(span.clone()).await;
     let status = response.status();

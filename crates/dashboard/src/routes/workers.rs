@@ -1,6 +1,6 @@
 //! Who works: the consumers of the group, and how fast each applies entries.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,13 +48,13 @@ struct Look {
 struct Worker {
     /// Its name in the consumer group.
     name: String,
-    /// For how long it has not asked for entries, in seconds.
+    /// Time since it last asked for entries, in seconds.
     idle_seconds: f64,
-    /// Entries that it was given and has not acknowledged.
+    /// Entries delivered to it but not acknowledged.
     pending: u64,
-    /// Whether it has shown itself of late.
+    /// Whether it has been active recently.
     alive: bool,
-    /// Entries applied a second since the figures before; null while they are not known.
+    /// Entries applied per second since the previous sample; null if unknown.
     entries_per_second: Option<f64>,
 }
 
@@ -72,14 +72,14 @@ struct Consumer {
 pub(super) fn register(api: &mut Api) {
     api.get("/api/workers", Access::Read, workers)
         .says("Lists the workers: the consumers of the group, by name.")
-        .answers::<Vec<Worker>>("the workers; none before the first one came")
-        .tells(503, "Redis is away");
+        .answers::<Vec<Worker>>("the workers; empty before the first one starts")
+        .tells(503, "Redis is unavailable");
 }
 
 async fn workers(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let mut last = app.roster.0.lock().await;
     // Asked first: what was true some time ago is not shown while Redis is away.
-    let (client, _) = app.client_and_snapshot().ok_or(Problem::REDIS_AWAY)?;
+    let (client, snapshot) = app.client_and_snapshot().ok_or(Problem::REDIS_AWAY)?;
     if let Some(look) = &*last
         && look.at.elapsed() < FRESH
     {
@@ -89,7 +89,8 @@ async fn workers(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let at = Instant::now();
     let before = last.as_ref().map(|look| (at.duration_since(look.at), &look.applied));
     let claim_time = app.settings.worker.claim_time;
-    let workers: Vec<_> = consumers.iter().map(|consumer| consumer.shown(claim_time, before)).collect();
+    let workers: Vec<_> =
+        consumers.iter().map(|consumer| consumer.shown(claim_time, before, &snapshot.rows.gone)).collect();
     let answer = super::write(&workers)?;
     let applied = consumers.into_iter().filter_map(|consumer| Some((consumer.name, consumer.applied?))).collect();
     *last = Some(Look { at, applied, answer: answer.clone() });
@@ -134,7 +135,12 @@ async fn read(app: &App, client: &Client) -> Result<Vec<Consumer>, Error> {
 
 impl Consumer {
     /// Shows it, with what all had applied some time before.
-    fn shown(&self, claim_time: Duration, before: Option<(Duration, &HashMap<String, u64>)>) -> Worker {
+    fn shown(
+        &self,
+        claim_time: Duration,
+        before: Option<(Duration, &HashMap<String, u64>)>,
+        gone: &HashSet<String>,
+    ) -> Worker {
         let rate = before.filter(|(ago, _)| !ago.is_zero() && *ago <= OLDEST).and_then(|(ago, applied)| {
             let since = self.applied?.checked_sub(*applied.get(&self.name)?)?;
             Some((since as f64 / ago.as_secs_f64() * 10.0).round() / 10.0)
@@ -144,7 +150,7 @@ impl Consumer {
             idle_seconds: (self.idle.as_secs_f64() * 10.0).round() / 10.0,
             pending: self.pending,
             // Workers of others do not announce themselves; those that live ask for entries every few seconds.
-            alive: self.announced || self.idle < claim_time,
+            alive: (self.announced || self.idle < claim_time) && !gone.contains(&self.name),
             entries_per_second: rate,
         }
     }
@@ -162,15 +168,22 @@ mod tests {
         };
         let applied = HashMap::from([("w-0".to_owned(), 100)]);
         let rate = |now, ago| {
-            let shown = consumer(now).shown(Duration::from_secs(60), Some((Duration::from_secs(ago), &applied)));
+            let shown = consumer(now).shown(
+                Duration::from_secs(60),
+                Some((Duration::from_secs(ago), &applied)),
+                &HashSet::new(),
+            );
             shown.entries_per_second
         };
         assert_eq!(rate(Some(150), 4), Some(12.5));
         assert_eq!(rate(Some(100), 4), Some(0.0));
         assert_eq!([rate(Some(99), 4), rate(None, 4), rate(Some(150), 31), rate(Some(150), 0)], [None; 4]);
-        let shown = consumer(Some(1)).shown(Duration::from_secs(60), None);
+        let shown = consumer(Some(1)).shown(Duration::from_secs(60), None, &HashSet::new());
         assert_eq!((shown.entries_per_second, shown.idle_seconds, shown.alive), (None, 1.2, true));
-        assert!(!consumer(None).shown(Duration::from_secs(1), None).alive);
-        assert!(Consumer { announced: true, ..consumer(None) }.shown(Duration::from_secs(1), None).alive);
+        let alive = |announced, gone: &[&str]| {
+            let gone = gone.iter().map(|name| (*name).to_owned()).collect();
+            Consumer { announced, ..consumer(None) }.shown(Duration::from_secs(1), None, &gone).alive
+        };
+        assert_eq!([alive(false, &[]), alive(true, &[]), alive(true, &["w-0"])], [false, true, false]);
     }
 }

@@ -61,7 +61,8 @@ impl Answer {
         };
         let mut shape = shape;
         shape["components"] = api["components"].clone();
-        let body = if kind.ends_with("json") { self.json() } else { Value::String(self.body.clone()) };
+        let is_json = kind.ends_with("/json") || kind.ends_with("+json");
+        let body = if is_json { self.json() } else { Value::String(self.body.clone()) };
         let checked = jsonschema::validator_for(&shape).unwrap().validate(&body).map_err(|error| error.to_string());
         assert_eq!(checked, Ok(()), "{method} {route}: {body}");
     }
@@ -101,9 +102,9 @@ pub(super) async fn send_as(
     exchange(address, method, path, &[headers, &[("content-length", &length)]].concat(), body).await
 }
 
-/// Asks as a program on the same machine does, for what is left to those.
+/// Asks with the admin token of a dashboard that is given none.
 pub(super) async fn administrate(address: SocketAddr, method: &str, path: &str) -> Answer {
-    ask(address, method, path, &[("host", &address.to_string())]).await
+    ask(address, method, path, &[("authorization", &format!("Bearer {}", super::ADMIN))]).await
 }
 
 impl Stream {
@@ -116,12 +117,26 @@ impl Stream {
         Self::open_with(address, 256 * 1024, &[("last-event-id", id)]).await
     }
 
+    /// Opens one over a connection that is to be kept, as proxies do.
+    pub(super) async fn open_kept(address: SocketAddr) -> Self {
+        Self::open_with(address, 256 * 1024, &[("connection", "keep-alive")]).await
+    }
+
     /// Opens one whose kernel holds at most about `buffer` bytes that were not read.
     pub(super) async fn open_with(address: SocketAddr, buffer: u32, headers: &[(&str, &str)]) -> Self {
+        Self::open_at(address, "/api/events/stream", buffer, headers).await
+    }
+
+    /// Opens one that wants only some events.
+    pub(super) async fn filtered(address: SocketAddr, query: &str, headers: &[(&str, &str)]) -> Self {
+        Self::open_at(address, &format!("/api/events/stream?{query}"), 256 * 1024, headers).await
+    }
+
+    async fn open_at(address: SocketAddr, path: &str, buffer: u32, headers: &[(&str, &str)]) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(buffer).unwrap();
         let mut socket = socket.connect(address).await.unwrap();
-        write_head(&mut socket, "GET", "/api/events/stream", headers).await;
+        write_head(&mut socket, "GET", path, headers).await;
         let mut bytes = Vec::new();
         loop {
             assert!(timeout(PATIENCE, socket.read_buf(&mut bytes)).await.unwrap().unwrap() > 0);

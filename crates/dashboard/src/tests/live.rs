@@ -23,7 +23,7 @@ async fn the_stream_greets_then_brings_metrics_and_events() {
     let mut stream = Stream::open(dashboard.address).await;
     assert_eq!(stream.answer.status, 200);
     assert_eq!(stream.answer.header("content-type"), "text/event-stream");
-    assert_eq!(stream.answer.header("cache-control"), "no-cache");
+    assert_eq!(stream.answer.header("cache-control"), "no-cache, no-transform");
     assert_eq!(stream.answer.header("x-accel-buffering"), "no");
     let greeting = r#"data: {"type":"connected","message":"Event stream connected"}"#;
     assert_eq!(stream.frame().await.unwrap(), greeting);
@@ -85,7 +85,13 @@ async fn a_client_that_comes_back_gets_what_it_missed() {
     };
     publish("a").await;
     publish("b").await;
-    let (id, event) = stream.next_with_id("event").await.unwrap();
+    // The first one may have been on its way when they came.
+    let (id, event) = loop {
+        let next = stream.next_with_id("event").await.unwrap();
+        if next.1 != "first" {
+            break next;
+        }
+    };
     assert_eq!(event, "a");
     drop(stream);
     publish("c").await;
@@ -174,4 +180,67 @@ async fn more_live_clients_than_allowed_are_refused() {
     assert_eq!(get(dashboard.address, "/api/events/stream").await.problem(), 503);
     drop(stream);
     until("the place is free", async || Stream::open(dashboard.address).await.answer.status == 200).await;
+}
+
+#[tokio::test]
+async fn filters_of_many_clients_are_kept_by_the_server() {
+    let (dashboard, _redis, client) = Dashboard::with_redis(&[]).await;
+    publish_first(&dashboard, &client, &json!("first")).await;
+    let event = |n: u64| {
+        let collection = if n.is_multiple_of(500) { "app.bsky.graph.block" } else { "app.bsky.feed.like" };
+        json!({"type": "#commit", "lexicon": collection, "did": format!("did:plc:{}", n % 7), "action": "create", "n": n})
+    };
+    let wants: [(&str, &dyn Fn(u64) -> bool); 5] = [
+        ("", &|_| true),
+        ("collection=app.bsky.graph", &|n| n.is_multiple_of(500)),
+        ("collection=*BLOCK&did=did%3Aplc%3A*", &|n| n.is_multiple_of(500)),
+        ("did=did:plc:1&did=did:plc:2&action=create", &|n| [1, 2].contains(&(n % 7))),
+        ("text=like&text=plc:3", &|n| n % 7 == 3 && !n.is_multiple_of(500)),
+    ];
+    let mut streams = Vec::new();
+    for (query, _) in &wants {
+        streams.push(Stream::filtered(dashboard.address, query, &[]).await);
+    }
+    const EVENTS: u64 = 3000;
+    for from in (1..=EVENTS).step_by(500) {
+        let batch = client.pipeline();
+        for n in from..from + 500 {
+            let () = batch.publish(dashboard.keys().broadcast(), event(n).to_string()).await.unwrap();
+        }
+        let _: Vec<i64> = batch.all().await.unwrap();
+    }
+    let mut last = String::new();
+    for ((query, wants), stream) in wants.iter().zip(&mut streams) {
+        for n in (1..=EVENTS).filter(|n| wants(*n)) {
+            // The first one of all may have been on its way when they came.
+            let mut next = stream.next_with_id("event").await.unwrap();
+            if next.1 == "first" {
+                next = stream.next_with_id("event").await.unwrap();
+            }
+            assert_eq!(next.1["n"], n, "{query}");
+            last = next.0;
+        }
+    }
+    // From there on with another filter, and from nowhere with the newest that match.
+    let mut back = Stream::filtered(dashboard.address, "collection=app.bsky.graph", &[("last-event-id", &last)]).await;
+    let mut new = Stream::filtered(dashboard.address, "collection=app.bsky.graph&recent=2", &[]).await;
+    let _: i64 = client.publish(dashboard.keys().broadcast(), event(4000).to_string()).await.unwrap();
+    for (stream, expected) in [(&mut back, vec![3000, 4000]), (&mut new, vec![2500, 3000, 4000])] {
+        for n in expected {
+            assert_eq!(stream.next("event").await.unwrap()["n"], n);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_filter_that_cannot_be_is_refused_with_the_reason() {
+    let (dashboard, _redis, _client) = Dashboard::with_redis(&[]).await;
+    let long = format!("did={}", "x".repeat(300));
+    for (query, field) in [("type=commits", "type"), ("action=x", "action"), (&long, "did"), ("recent=7x", "recent")] {
+        let refused = get(dashboard.address, &format!("/api/events/stream?{query}")).await;
+        assert_eq!(refused.problem(), 400, "{query}");
+        assert!(refused.json()["detail"].as_str().unwrap().starts_with(field), "{}", refused.body);
+    }
+    // What others may hang on, and what says nothing, is passed over.
+    assert_eq!(Stream::filtered(dashboard.address, "_=17&did=", &[]).await.answer.status, 200);
 }

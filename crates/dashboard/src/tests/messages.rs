@@ -119,8 +119,8 @@ async fn what_is_wrong_is_told_as_pydantic_tells_it() {
         for (path, body) in
             [("/messages", r#"{"user_id":1,"channel_id":1,"content":"x"}"#), ("/simulate", r#"{"count":1}"#)]
         {
-            let host = dashboard.address.to_string();
-            let headers = [("host", host.as_str()), ("content-type", kind)];
+            let admin = format!("Bearer {}", super::ADMIN);
+            let headers = [("authorization", admin.as_str()), ("content-type", kind)];
             let refused = super::client::send_as(dashboard.address, "POST", path, &headers, body).await;
             assert_eq!((refused.status, refused.json()), (422, shape.clone()), "{path} {kind}");
         }
@@ -170,7 +170,7 @@ async fn written_messages_are_listed_the_newest_first() {
 async fn an_administrator_simulates_and_resets_and_others_do_not() {
     let (dashboard, _redis, client, pool) = whole().await;
     for (method, path) in [("POST", "/simulate"), ("DELETE", "/reset")] {
-        assert_eq!(ask(dashboard.address, method, path, &[]).await.problem(), 403);
+        assert_eq!(ask(dashboard.address, method, path, &[]).await.problem(), 401);
     }
     let simulated = administrate(dashboard.address, "POST", "/simulate").await;
     simulated.fits("POST", "/simulate");
@@ -217,7 +217,7 @@ async fn an_administrator_simulates_and_resets_and_others_do_not() {
 async fn where_it_is_set_so_allowed_pages_simulate_and_reset_without_a_token_and_no_others() {
     let database = fresh_database().await.unwrap();
     sqlx::raw_sql(
-        "CREATE SCHEMA penstock; CREATE TABLE penstock.message_keys (message_id bigint); CREATE TABLE messages (id bigint)",
+        "CREATE SCHEMA penstock; CREATE TABLE penstock.message_keys (message_id bigint); CREATE TABLE public.messages (id bigint)",
     )
     .execute(&PgPool::connect(&database).await.unwrap())
     .await

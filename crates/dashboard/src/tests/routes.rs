@@ -19,7 +19,8 @@ async fn an_empty_redis_gives_every_key_of_every_shape() {
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(
         keys(&metrics),
-        "apiRequestsPerMinute dbRecords errorRate eventCounts eventsProcessed firehoseStatus lastUpdate stats systemHealth"
+        "apiRequestsPerMinute dbRecords errorRate eventCounts eventsProcessed firehoseStatus flow lastUpdate \
+         redis redisLacking rowsAgeSeconds stats systemHealth"
     );
     assert_eq!(keys(&metrics["systemHealth"]), "cpu disk memory network");
     assert_eq!((&metrics["eventsProcessed"], &metrics["errorRate"]), (&json!(0), &json!(0.0)));
@@ -51,10 +52,10 @@ async fn an_empty_redis_gives_every_key_of_every_shape() {
     assert!(["ok", "critical"].contains(&memory), "{memory}");
     assert_eq!(json["checks"], json!({"firehose": "disconnected", "database": "healthy", "memory": memory}));
     assert_eq!(json["details"]["firehose"], json!({"connected": false, "url": "unknown", "currentCursor": null}));
-    assert_eq!(json["details"]["reasons"]["firehose"], "no ingest has shown itself for 10 s");
+    assert_eq!(json["details"]["reasons"]["firehose"], "no ingest has reported for 10 s");
     assert!(json["details"]["memory"]["percentUsed"].is_number(), "{json}");
     let ingest = get(dashboard.address, "/api/ingest").await.json();
-    assert_eq!(keys(&ingest), "dataLoss eventTime gaps lagSeconds paused resets");
+    assert_eq!(keys(&ingest), "bulkLength dataLoss eventTime gaps lagSeconds paused resets streamCap verification");
 }
 
 #[tokio::test]
@@ -74,11 +75,14 @@ async fn the_figures_are_those_in_redis() {
         let () = client.xadd(keys.stream(), false, None, "*", entry.clone()).await.unwrap();
     }
     let () = client.xreadgroup(keys.group(), "w-0", Some(2), None, false, keys.stream(), ">").await.unwrap();
+    let () = client.xadd(keys.bulk(), false, None, "*", entry.clone()).await.unwrap();
     let () = client.xadd(keys.dead_letters(), false, None, "*", entry.clone()).await.unwrap();
     let () = client.lpush(keys.pending_messages(), vec!["{}", "{}"]).await.unwrap();
     let () = client.hset(keys.activity(minute - 1), vec![("commit", "5"), ("account", "6")]).await.unwrap();
-    let () =
-        client.hset(keys.ingest_state(), vec![("eventTime", "2026-01-01T00:00:00Z"), ("paused", "1")]).await.unwrap();
+    let verified =
+        r#"{"mode":"count","signatures":"off","since":"2026-01-01T00:00:00Z","verified":9,"failed":{"rev":1}}"#;
+    let told = vec![("eventTime", "2026-01-01T00:00:00Z"), ("paused", "1"), ("verified", verified)];
+    let () = client.hset(keys.ingest_state(), told).await.unwrap();
     let totals = vec![("totalEvents", "8"), ("#commit", "7"), ("#identity", "1"), ("errors", "2")];
     let () = client.hset(keys.cluster_metrics(), totals).await.unwrap();
 
@@ -102,6 +106,15 @@ async fn the_figures_are_those_in_redis() {
     assert_eq!(get(dashboard.address, "/health").await.json()["queue_length"], 2);
     let ingest = get(dashboard.address, "/api/ingest").await.json();
     assert!(ingest["lagSeconds"].as_f64().unwrap() > 0.0 && ingest["paused"] == true, "{ingest}");
+    assert_eq!(ingest["bulkLength"], 1);
+    let verification = &ingest["verification"];
+    assert_eq!((&verification["mode"], &verification["verified"]), (&json!("count"), &json!(9)));
+    assert_eq!(verification["failed"], json!({"rev": 1}));
+    let () = client.del(keys.status()).await.unwrap();
+    until("what the last ingest found goes with it", async || {
+        get(dashboard.address, "/api/ingest").await.json()["verification"].is_null()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -296,7 +309,7 @@ async fn where_a_token_is_set_only_its_holders_read() {
 
 #[tokio::test]
 async fn where_no_token_is_set_reading_is_open_and_nobody_signs_in() {
-    let (dashboard, _redis, _client) = Dashboard::with_redis(&[]).await;
+    let (dashboard, _redis, _client) = Dashboard::with_redis(&[super::NO_TOKEN]).await;
     assert_eq!(get(dashboard.address, "/api/metrics").await.status, 200);
     assert_eq!(tell(dashboard.address, "POST", "/api/session", r#"{"token":"x"}"#).await.problem(), 404);
 }

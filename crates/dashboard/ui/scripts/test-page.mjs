@@ -1,6 +1,6 @@
 // Runs the page's tests in Chromium; where something is missing it says so in a line and goes without.
 import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 
 const ui = new URL("..", import.meta.url).pathname;
 const lack = (what) => {
@@ -12,5 +12,6 @@ if (!existsSync(`${ui}node_modules/playwright-core`)) lack("playwright-core is n
 if (!existsSync(`${ui}dist/index.html`)) lack("the page is not built (npm run build)");
 const { CHROMIUM } = await import("../tests/browser.mjs");
 if (!CHROMIUM) lack("there is no Chromium (apt-get install chromium, or CHROMIUM names one)");
-const run = spawnSync(process.execPath, ["--test", "tests/page.test.mjs", "tests/pipeline.test.mjs"], { cwd: ui, stdio: "inherit", env: { ...process.env, NODE_OPTIONS: "" } });
+const tests = readdirSync(`${ui}tests`).filter((name) => name.endsWith(".test.mjs")).map((name) => `tests/${name}`);
+const run = spawnSync(process.execPath, ["--test", ...tests], { cwd: ui, stdio: "inherit", env: { ...process.env, NODE_OPTIONS: "" } });
 process.exit(run.status ?? 1);

@@ -19,7 +19,32 @@ export interface Metrics {
     deadLetterLength: number;
   };
   errorRate: number;
+  /** How far PostgreSQL is behind the relay; null: unknown. */
+  rowsAgeSeconds: number | null;
+  flow: Flow;
+  /** The memory of Redis; null: it does not tell. */
+  redis?: { usedBytes: number; /** Null: no limit. */ maxBytes: number | null } | null;
+  /** What the Redis user of the dashboard, or of ingest, may not do although it should. */
+  redisLacking?: string | null;
   lastUpdate: string;
+}
+
+/** What waits for PostgreSQL, how fast it comes and goes, and who writes it; null: unknown. */
+export interface Flow {
+  waiting: number | null;
+  /** False: more may wait. */
+  waitingExact: boolean;
+  quietSeconds: number | null;
+  stalledSeconds: number;
+  /** Entries ever added to the streams. */
+  entriesAdded?: number | null;
+  incomingPerSecond: number | null;
+  writtenPerSecond: number | null;
+  drainSeconds: number | null;
+  streamFullSeconds: number | null;
+  streamCap: number;
+  workersAlive: number | null;
+  database: "writing" | "reachable" | "unreachable" | "unknown";
 }
 
 export interface Ingest {
@@ -29,6 +54,43 @@ export interface Ingest {
   gaps: number;
   resets: number;
   dataLoss: number;
+  /** Entries in the second stream. */
+  bulkLength?: number;
+  /** Null: no ingest reports; absent: a dashboard of an older version. */
+  verification?: Verification | null;
+}
+
+/** What ingest found of the commits since its process began. */
+export interface Verification {
+  mode: "off" | "count" | "enforce";
+  signatures: "off" | "count" | "enforce";
+  since: string;
+  verified: number;
+  /** By reason. */
+  failed: Record<string, number>;
+  unresolved: number;
+  /** Repos, by reason. */
+  desynchronized: Record<string, number>;
+  lastFailed: { at: string; did: string; reason: string } | null;
+  heldSince: string | null;
+}
+
+/** What this browser may do. */
+export interface Session {
+  read: boolean;
+  admin: boolean;
+  /** A token is set at the dashboard: there is something to sign in with. */
+  tokens: boolean;
+  signedIn: "reader" | "admin" | null;
+}
+
+/** Whose dashboard it is. */
+export interface About {
+  pipeline: string;
+  namespace: string | null;
+  version: string;
+  documentation: string;
+  messageBuffer: boolean;
 }
 
 export interface Ready {
@@ -43,17 +105,6 @@ export interface Worker {
   pending: number;
   alive: boolean;
   entriesPerSecond: number | null;
-}
-
-export interface DeadLetter {
-  id: string;
-  type: string;
-  data: unknown;
-  seq?: string | number | null;
-  origId?: string | null;
-  deliveries?: string | number | null;
-  error?: string | null;
-  consumer?: string | null;
 }
 
 export interface QueueStatus {
@@ -118,12 +169,13 @@ export async function ask<T>(path: string, method = "GET", body?: unknown): Prom
   try {
     answer = await fetch(path, {
       method,
-      headers: { accept: "application/json", ...(body === undefined ? {} : { "content-type": "application/json" }) },
+      // The header that only this page sets: a session is not enough to change something.
+      headers: { accept: "application/json", ...(method === "GET" ? {} : { "x-penstock-page": "1" }), ...(body === undefined ? {} : { "content-type": "application/json" }) },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       signal: AbortSignal.timeout(PATIENCE),
     });
   } catch {
-    throw new Refusal(0, "the dashboard does not answer");
+    throw new Refusal(0, "the dashboard is not responding");
   }
   if (!answer.ok) throw await refusal(answer);
   const text = await answer.text().catch(() => "");
@@ -166,7 +218,7 @@ export class Polled<T> {
   #asking: Promise<void> | null = null;
 
   constructor(
-    readonly path: string,
+    public path: string,
     /** Answers other than 200 that hold the value nevertheless. */
     readonly also: readonly number[] = [],
   ) {}

@@ -1,5 +1,7 @@
 /** Figures as a person reads them. The page speaks English, so its numbers do too, wherever the browser is set. */
 
+import { type Zone, zone } from "./zone";
+
 const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
@@ -48,25 +50,63 @@ export function age(seconds: number): string {
   return seconds < 9.95 ? `${Math.max(0, Math.floor(seconds))} s` : duration(seconds);
 }
 
-/** The time of day on this machine, to the second. */
+type Formats = Record<"time" | "moment", Intl.DateTimeFormat>;
+
+function formats(timeZone?: string): Formats {
+  const of = (options: Intl.DateTimeFormatOptions) => new Intl.DateTimeFormat("en-GB", { ...options, ...(timeZone ? { timeZone } : {}) });
+  return { time: of({ timeStyle: "medium" }), moment: of({ dateStyle: "medium", timeStyle: "medium" }) };
+}
+
+const FORMATS: Record<Zone, Formats> = { utc: formats("UTC"), local: formats() };
+const NAMED = ["en-GB", "en-US"].map((place) => new Intl.DateTimeFormat(place, { timeZoneName: "short" }));
+
+/** The time of day to the second, in the zone that was chosen. */
 export function clock(time: Date | number): string {
-  return new Date(time).toLocaleTimeString("en-GB");
+  return known(time) ? FORMATS[zone.value].time.format(time) : NONE;
 }
 
 /** The time of day to the minute. */
 export function minute(time: Date | number): string {
-  return clock(time).slice(0, 5);
+  return known(time) ? clock(time).slice(0, 5) : NONE;
 }
 
-/** Day and time, for a title. */
+/** Day, time and zone, for a title. */
 export function moment(time: Date | number): string {
-  return new Date(time).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+  return known(time) ? `${FORMATS[zone.value].moment.format(time)} ${zoneName(time)}` : NONE;
 }
 
-/** When a stream entry was written, by its id (`milliseconds-number`). */
-export function entryTime(id: string): number | null {
-  const milliseconds = Number(/^(\d{11,15})-\d+$/.exec(id)?.[1]);
-  return Number.isFinite(milliseconds) ? milliseconds : null;
+/** The time of day with its zone, where it stands by itself. */
+export function clockWithZone(time: Date | number): string {
+  return known(time) ? `${clock(time)} ${zoneName(time)}` : NONE;
+}
+
+/** The zone that was chosen: `UTC`, `CEST`, or `+09:00` where it has no short name. Summer time has another one. */
+export function zoneName(time: Date | number): string {
+  if (zone.value === "utc" || !known(time)) return "UTC";
+  for (const named of NAMED) {
+    const name = named.formatToParts(time).find(({ type }) => type === "timeZoneName")?.value ?? "";
+    if (/^[A-Z]{3,5}$/.test(name)) return name;
+  }
+  return offset(-new Date(time).getTimezoneOffset());
+}
+
+/** An offset from UTC, by minutes. */
+export function offset(minutes: number): string {
+  const [hours, rest] = [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
+  return `${minutes < 0 ? "−" : "+"}${[hours, rest].map((part) => String(part).padStart(2, "0")).join(":")}`;
+}
+
+/** When a time of day in UTC (`14:03:22`) was, or will be: whichever is nearest. */
+export function nearest(ofDay: string, to: number): number {
+  const [hours, minutes, seconds] = (/^(\d\d):(\d\d):(\d\d)/.exec(ofDay) ?? []).slice(1).map(Number);
+  if (hours === undefined || minutes === undefined || seconds === undefined) return Number.NaN;
+  const day = 86_400_000;
+  const today = Math.floor(to / day) * day + ((hours * 60 + minutes) * 60 + seconds) * 1000;
+  return today + Math.round((to - today) / day) * day;
+}
+
+function known(time: Date | number): boolean {
+  return Number.isFinite(Number(time));
 }
 
 /** The host of an address; what is no address stays as it is. */

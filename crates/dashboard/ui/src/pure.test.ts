@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Ingest, Metrics, Ready } from "./api";
+import type { Metrics } from "./api";
 import { said } from "./api";
 import { ALL, type LiveEvent, isOpen, matches, newest } from "./filter";
-import { NONE, age, ceiling, count, distinct, duration, entryTime, full, host, percent, rate, several } from "./format";
-import { type Minute, Rates, extent, minutes } from "./rates";
+import { pieces } from "./bidi";
+import { NONE, age, ceiling, clock, clockWithZone, count, distinct, duration, full, host, minute, moment, nearest, offset, percent, rate, several } from "./format";
+import { Rates, extent } from "./rates";
 import { Parser, backoff } from "./sse";
-import { type Known, Stall, staleAfter, trend, verdict } from "./verdict";
+import { staleAfter } from "./verdict";
 
 const START = Date.parse("2026-07-04T14:00:00Z");
 
@@ -19,6 +20,8 @@ function metrics(seconds: number, all: number, over: Partial<Metrics["firehoseSt
     systemHealth: { cpu: 0, memory: 0, disk: 0, network: "" },
     firehoseStatus: { connected: true, url: "wss://relay.test", currentCursor: "9", queueDepth: 0, streamLength: 10, deadLetterLength: 0, ...over },
     errorRate: 0,
+    rowsAgeSeconds: 0.8,
+    flow: { waiting: 0, waitingExact: true, quietSeconds: 0, stalledSeconds: 0, incomingPerSecond: null, writtenPerSecond: null, drainSeconds: 0, streamFullSeconds: null, streamCap: 400_000, workersAlive: 1, database: "writing" },
     lastUpdate: new Date(START + seconds * 1000).toISOString(),
   };
 }
@@ -52,11 +55,9 @@ test("pods are told apart by their ends", () => {
   assert.deepEqual(distinct([]), []);
 });
 
-test("addresses and entry ids say where and when", () => {
+test("an address says where, without what is secret in it", () => {
   assert.equal(host("wss://user:secret@relay.test:443/xrpc"), "relay.test:443");
   assert.equal(host(""), "");
-  assert.equal(entryTime("1795282142133-8"), 1_795_282_142_133);
-  assert.equal(entryTime("seven"), null);
 });
 
 test("rates come from totals and the server's clock", () => {
@@ -103,15 +104,26 @@ test("frames that come thick are joined", () => {
   assert.equal(rates.points.length, 5);
 });
 
-test("the time before the page was opened is filled with whole minutes", () => {
-  const history: Minute[] = [0, 0, 600, 1_200, 60].map((commit, at) => ({ timestamp: START + (at - 4) * 60_000, commit, identity: 0, account: 0 }));
-  assert.deepEqual(minutes(history).map((point) => point.commit), [10, 20]);
+test("the time before the page was opened is filled with what the server knows", () => {
+  const history = [null, 10, 20].map((commit, at) => ({ timestamp: START + (at - 3) * 60_000, seconds: 60, incoming: commit, commit, identity: 0, account: 0 }));
+  // Its end is later than the first figures of the page.
+  history.push({ timestamp: START, seconds: 60, incoming: 7, commit: 7, identity: 0, account: 0 });
   const rates = new Rates(600);
   rates.take(metrics(10, 100));
   rates.take(metrics(12, 200));
   rates.before(history);
   rates.before(history);
-  assert.deepEqual(rates.points.map((point) => point.commit), [10, 20, 50]);
+  assert.deepEqual(rates.points.map((point) => point.commit), [null, 10, 20, 50]);
+});
+
+test("what comes in has a rate of its own, also while nothing is applied", () => {
+  const rates = new Rates(60);
+  const seen = (at: number, added: number | null) => {
+    const one = metrics(at, 100);
+    return { ...one, flow: { ...one.flow, entriesAdded: added } };
+  };
+  for (const [at, added] of [[0, 10], [2, 30], [4, null], [6, 50], [8, 70], [10, 5]] as const) rates.take(seen(at, added));
+  assert.deepEqual(rates.points.map((point) => [point.incoming, point.commit]), [[10, 0], [null, 0], [null, 0], [10, 0], [null, 0]]);
 });
 
 const event = (over: Partial<LiveEvent>): LiveEvent => ({ type: "#commit", lexicon: "app.bsky.feed.like", did: "did:plc:abc", action: "create", timestamp: "14:00:00", ...over });
@@ -152,50 +164,29 @@ test("the server's own words are shown", () => {
   assert.deepEqual([said(null), said("x"), said({}), said({ title: "Not Found" })], [null, null, null, "Not Found"]);
 });
 
-const INGEST: Ingest = { eventTime: null, lagSeconds: 0.8, paused: false, gaps: 0, resets: 0, dataLoss: 0 };
-const READY: Ready = { status: "ready", checks: { firehose: "connected", database: "healthy", memory: "ok" } };
-const FLOWING: Known = { link: "open", ageSeconds: 1, stale: false, problem: "", metrics: metrics(0, 100), ingest: INGEST, ready: READY, workers: null, rate: 498.4, stalledSeconds: 0 };
-
-test("the verdict says the worst that is true", () => {
-  const of = (over: Partial<Known>) => verdict({ ...FLOWING, ...over });
-  assert.deepEqual(of({}), { tone: "good", headline: "Flowing", why: "498 events a second, 0.8 s behind the relay." });
-  assert.equal(of({ link: "connecting", ageSeconds: null, metrics: null }).headline, "Connecting");
-  assert.equal(of({ link: "refused" }).headline, "Sign in to see the figures");
-  assert.deepEqual(of({ stale: true, ageSeconds: 40, problem: "redis does not answer" }), { tone: "bad", headline: "Stale: last update 40 s ago", why: "Redis does not answer." });
-  assert.match(of({ stale: true, ageSeconds: 40, link: "lost" }).why, /does not answer/);
-  // Old figures are never called good, whatever they say.
-  assert.equal(of({ stale: true, ageSeconds: 40 }).tone, "bad");
-  assert.equal(of({ metrics: metrics(0, 1, { connected: false, url: "" }) }).headline, "Nobody ingests");
-  assert.equal(of({ metrics: metrics(0, 1, { connected: false }) }).headline, "Relay not connected");
-  assert.equal(of({ ready: { status: "not ready", checks: { ...READY.checks, database: "unhealthy" } } }).headline, "PostgreSQL does not answer");
-  assert.equal(of({ stalledSeconds: 25, rate: 0 }).headline, "Workers apply nothing");
-  assert.equal(of({ ingest: { ...INGEST, paused: true } }).tone, "warn");
-  assert.equal(of({ ingest: { ...INGEST, lagSeconds: 240 } }).headline, "Behind by 4 min");
-  assert.equal(of({ metrics: { ...metrics(0, 1), errorRate: 3 } }).headline, "Many entries fail");
-  assert.equal(of({ rate: 0 }).tone, "idle");
-});
-
 test("figures are stale after three intervals, and not before five seconds", () => {
   assert.deepEqual([0.05, 2, 10].map(staleAfter), [5, 6, 30]);
 });
 
-test("stalled is only what waits and does not move", () => {
-  const stall = new Stall();
-  const look = (at: number, all: number, queueDepth: number, streamLength: number) => stall.look(metrics(at, all, { queueDepth, streamLength }), at);
-  // Another group holds the stream: its length stays, nothing is pending.
-  assert.deepEqual([look(0, 5, 0, 100), look(10, 5, 0, 100), look(20, 5, 0, 100)], [0, 0, 0]);
-  // It grows, and nobody reads.
-  assert.deepEqual([look(30, 5, 0, 200), look(40, 5, 0, 300)], [10, 20]);
-  assert.equal(look(50, 6, 0, 300), 0);
-  // Pending, and nobody acknowledges.
-  assert.deepEqual([look(60, 6, 9, 300), look(90, 6, 9, 300)], [10, 40]);
+test("the zone is the one that was chosen, with a name or an offset", () => {
+  assert.deepEqual([0, 60, 345, 570, -210, -600].map(offset), ["+00:00", "+01:00", "+05:45", "+09:30", "−03:30", "−10:00"]);
+  const at = Date.parse("2026-07-04T23:59:58Z");
+  assert.deepEqual([clock(at), minute(at), clockWithZone(at), moment(at)], ["23:59:58", "23:59", "23:59:58 UTC", "4 Jul 2026, 23:59:58 UTC"]);
+  assert.deepEqual([clock(START - 14 * 3_600_000), clock(Number.NaN), moment(Number.NaN)], ["00:00:00", NONE, NONE]);
 });
 
-test("a stream that breathes is level", () => {
-  assert.equal(trend([]), "empty");
-  assert.equal(trend([0, 300, 10, 280, 5, 290, 40]), "level");
-  assert.equal(trend([1_000, 2_000, 3_000, 4_000, 5_000, 6_000]), "filling");
-  assert.equal(trend([9_000, 8_000, 7_000, 3_000, 2_000, 1_000]), "draining");
-  assert.equal(trend([400_000, 400_500, 401_000, 401_500, 402_000, 402_500]), "level");
-  assert.equal(trend([5, 4, 0]), "empty");
+test("a time of day belongs to the day that makes it nearest to now", () => {
+  const day = (text: string, now: string) => new Date(nearest(text, Date.parse(now))).toISOString().slice(0, 19);
+  assert.equal(day("14:03:22", "2026-07-04T14:03:24Z"), "2026-07-04T14:03:22");
+  assert.equal(day("23:59:58", "2026-07-05T00:00:01Z"), "2026-07-04T23:59:58");
+  // The relay's clock is ahead.
+  assert.equal(day("00:00:01", "2026-07-04T23:59:59Z"), "2026-07-05T00:00:01");
+  assert.deepEqual(["", "soon", "1:2:3"].map((text) => nearest(text, START)), [Number.NaN, Number.NaN, Number.NaN]);
+});
+
+test("JSON is cut at the strings that may run from right to left, and only there", () => {
+  assert.deepEqual(pieces('{"a": "שלום", "b": "x\\"é"}'), ['{"a": ', '"שלום"', ', "b": ', '"x\\"é"', "}"]);
+  assert.deepEqual(pieces('{"a": "b"}'), ['{"a": "b"}']);
+  assert.deepEqual(pieces('"\\\\" "é'), ['"\\\\" ', '"é', ""]);
+  assert.deepEqual(pieces(""), [""]);
 });

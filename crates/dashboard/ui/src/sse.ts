@@ -11,6 +11,8 @@ export interface Sent {
 /** Takes a stream apart, however it was cut into pieces. */
 export class Parser {
   id = "";
+  /** The id of the last message that is whole, be it one without data. */
+  told = "";
   /** How long to wait before connecting again, in ms, where the server said so. */
   retry: number | null = null;
   #rest = "";
@@ -24,6 +26,7 @@ export class Parser {
       if (line === "") {
         if (this.#data.length > 0) sent.push({ data: this.#data.join("\n"), id: this.id });
         this.#data = [];
+        this.told = this.id;
         continue;
       }
       const colon = line.indexOf(":");
@@ -44,7 +47,7 @@ export function backoff(attempt: number, chance: number): number {
 
 export interface Listener {
   opened(): void;
-  sent(data: string): void;
+  sent(data: string, id: string): void;
   /** The stream ended or could not be had; it is asked for again by itself, unless the answer was 401 or 403. */
   lost(refused: Refusal | null): void;
 }
@@ -62,9 +65,17 @@ export class Stream {
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
-    readonly path: string,
+    public path: string,
     readonly listener: Listener,
   ) {}
+
+  /** Asks for another stream in its place, from the beginning. */
+  change(path: string): void {
+    this.path = path;
+    this.#id = "";
+    this.#attempt = 0;
+    this.start();
+  }
 
   /** Connects now, in the place of what there may be. */
   start(): void {
@@ -80,6 +91,14 @@ export class Stream {
     if (!this.#running) this.start();
   }
 
+  /** Gives the connection back, until it is started again: from where it was. */
+  stop(): void {
+    clearTimeout(this.#timer);
+    const running = this.#running;
+    this.#running = null;
+    running?.abort();
+  }
+
   async #run(running: AbortController): Promise<void> {
     let watch: ReturnType<typeof setTimeout> | undefined;
     const alive = () => {
@@ -88,6 +107,7 @@ export class Stream {
     };
     const parser = new Parser();
     parser.id = this.#id;
+    parser.told = this.#id;
     let refused: Refusal | null = null;
     let since = Infinity;
     alive();
@@ -106,9 +126,11 @@ export class Stream {
         if (done) break;
         alive();
         for (const { data, id } of parser.take(value)) {
-          this.#id = id;
-          this.listener.sent(data);
+          if (this.#running !== running) return;
+          this.listener.sent(data, id);
         }
+        // A stream of few events tells how far it is without one.
+        this.#id = parser.told;
       }
     } catch (error) {
       if (error instanceof Refusal) refused = error;

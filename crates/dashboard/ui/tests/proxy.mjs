@@ -22,6 +22,8 @@ export async function proxy(target) {
     const passed = ask({ hostname, port, path: request.url, method: request.method, headers }, (answer) => {
       response.writeHead(answer.statusCode, answer.headers);
       answer.pipe(response);
+      // A dashboard that dies in the middle of an answer leaves it as unfinished here.
+      answer.on("error", () => response.destroy());
     });
     passed.on("error", () => response.destroy());
     response.on("close", () => passed.destroy());

@@ -4,6 +4,8 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { extname, join } from "node:path";
+import { lettersAnswer, wants } from "./stub-letters.mjs";
+import { repoAnswer } from "./stub-repos.mjs";
 
 const DIST = new URL("../dist/", import.meta.url).pathname;
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8" };
@@ -22,9 +24,17 @@ export class Stub {
     eventCounts: { "#commit": 47_731_768, "#identity": 289_283, "#account": 192_856 },
     systemHealth: { cpu: 38, memory: 61, disk: 47, network: "↓ 2.3 MB/s ↑ 410.0 KB/s" },
     firehoseStatus: { connected: true, isConnected: true, url: "wss://relay1.us-east.bsky.network", currentCursor: "28123456789", queueDepth: 212, streamLength: 1_204, deadLetterLength: 3 },
-    errorRate: 0.000_03, lastUpdate: "",
+    errorRate: 0.000_03, rowsAgeSeconds: 0.9, redis: { usedBytes: 1_288_490_188, maxBytes: 2_147_483_648 },
+    flow: {
+      waiting: 180, waitingExact: true, quietSeconds: 0.1, stalledSeconds: 0, entriesAdded: 50_000_000, incomingPerSecond: 402.3, writtenPerSecond: 401.1, drainSeconds: 0, streamFullSeconds: null,
+      streamCap: 400_000, workersAlive: 3, database: "writing",
+    },
+    lastUpdate: "",
   };
-  ingest = { eventTime: "", lagSeconds: 0.8, paused: false, gaps: 0, resets: 0, dataLoss: 0 };
+  verification = {
+    mode: "enforce", signatures: "enforce", since: "2026-07-04T14:00:00Z", verified: 1_204_311, failed: {}, unresolved: 0, desynchronized: { sync: 2 }, lastFailed: null, heldSince: null,
+  };
+  ingest = { eventTime: "", lagSeconds: 0.8, paused: false, gaps: 0, resets: 0, dataLoss: 0, bulkLength: 41, verification: this.verification };
   ready = { status: "ready", checks: { firehose: "connected", database: "healthy", memory: "ok" } };
   workers = [0, 1, 2].map((at) => ({ name: `bluesky-worker-6c9d7f5b8-${"qx7lk w2mzn t8vrb".split(" ")[at]}`, idleSeconds: 0.1 * at, pending: 60 + 9 * at, alive: true, entriesPerSecond: 141 - 7 * at }));
   letters = [
@@ -35,6 +45,10 @@ export class Stub {
     id: `${Date.now() - 600_000 * (at + 1)}-${at}`, type, error, seq: String(28_123_000_000 + at), origId: null, deliveries: "1", consumer: "bluesky-worker-6c9d7f5b8-qx7lk",
     data: type === "raw" ? "omF0ZyNjb21taXRib3AB" : JSON.stringify({ repo: "did:plc:ewvi7nxzyoun6zhxrhs64oiz", rev: "3m5xq2k7c2s2a", ops: [{ action: "create", path: "app.bsky.feed.like/3m5xq2k7bzk2a", record: { $type: "app.bsky.feed.like", createdAt: "2026-07-04T14:38:08.999Z" } }] }),
   }));
+  /** Whether the dashboard lists what only PostgreSQL has. */
+  lettersPostgres = "listed";
+  /** The newest events, with their ids. */
+  log = [];
   messages = [];
   /** Messages a second that come by themselves. */
   messageRate = 120;
@@ -42,19 +56,41 @@ export class Stub {
   bufferOn = true;
   /** Events a second. */
   rate = 400;
+  /** Set: how many come in at each look, whatever is applied. */
+  came = null;
   /** No figures: what a dashboard does whose Redis is away. */
   silent = false;
   /** Routes that this dashboard does not have. */
   without = new Set();
+  /** Where no admin token is set: whether admin routes are open, which no dashboard does; so claims need not sign in. */
+  isLocal = true;
   /** Set: admin routes ask for it. */
   adminToken = null;
   /** Set: everything asks for it. */
   readToken = null;
-  /** A day of activity, or none. */
+  /** What `/api/about` answers, but for the message buffer. */
+  about = { pipeline: "bluesky", namespace: "social", version: "0.1.0", documentation: "https://docs.penstock.test/" };
+  /** Activity of the past, or none. */
   history = true;
+  /** How much of it is kept, in seconds. */
+  keptSeconds = 8 * 86_400;
+  /** Minutes of which nothing is known: from and until how many minutes ago. */
+  hole = [300, 330];
+  /** Starts of services: how many minutes ago, which, whose, of which version. */
+  starts = [[5, "worker", "bluesky-worker-6c9d7f5b8-qx7lk", "0.1.0"], [298, "worker", "bluesky-worker-6c9d7f5b8-qx7lk", "0.1.0"], [299, "ingest", "bluesky-ingest-0", "0.1.0"], [2_000, "worker", "bluesky-worker-6c9d7f5b8-w2mzn", "0.0.9"]];
+  tables = {
+    growthSeconds: 86_400,
+    tables: [
+      ["penstock.waiting_cids", 24_800_113, 8.3e9, 410e6], ["likes", 25_119_000, 7.9e9, 1.1e9], ["posts", 7_201_000, 6.2e9, 640e6], ["follows", 3_980_000, 1.2e9, 45e6],
+      ["reposts", 3_121_000, 980e6, 61e6], ["users", 2_310_000, 910e6, 12e6], ["feed_items", 10_322_000, 2.4e9, 300e6], ["blocks", 170_000, 46e6, -2e6], ["penstock.tombstones", null, 8_192, null],
+    ],
+  };
   calls = [];
+  /** Which ranges of activity were asked for: seconds, and whether with an end. */
+  ranges = [];
   #server = null;
-  #streams = new Set();
+  /** Each with what it asked for. */
+  #streams = new Map();
   #sockets = new Set();
   #ticks = [];
   #id = 0;
@@ -68,6 +104,11 @@ export class Stub {
     this.metrics.lastUpdate = new Date().toISOString();
     this.#ticks = [setInterval(() => this.#event(), 100), setInterval(() => this.#figures(), 2_000), setInterval(() => this.#stats(), 500)];
     return this;
+  }
+
+  /** How many live streams and sockets there are. */
+  get clients() {
+    return { streams: this.#streams.size, sockets: this.#sockets.size };
   }
 
   /** Ends as a process does that was killed. */
@@ -89,22 +130,26 @@ export class Stub {
     const [identities, accounts] = [Math.round(events * 0.006 * (0.5 + Math.random())), Math.round(events * 0.004 * (0.5 + Math.random()))];
     const m = this.metrics;
     m.eventsProcessed += events;
+    m.flow.entriesAdded += Math.round(this.came ?? events);
     m.eventCounts["#identity"] += identities;
     m.eventCounts["#account"] += accounts;
     m.eventCounts["#commit"] += events - identities - accounts;
     if (m.firehoseStatus.currentCursor !== null) m.firehoseStatus.currentCursor = String(Number(m.firehoseStatus.currentCursor) + events);
+    if (this.rate > 0) [m.flow.incomingPerSecond, m.flow.writtenPerSecond] = [events / seconds, events / seconds];
     if (this.rate > 0) m.firehoseStatus.streamLength = 900 + Math.round(500 * Math.random());
   }
 
   #now() {
-    this.metrics.firehoseStatus.deadLetterLength = this.letters.length;
+    this.metrics.firehoseStatus.deadLetterLength = this.letters.filter(({ source }) => source !== "postgres").length;
     this.ingest.eventTime = this.ingest.lagSeconds === null ? null : new Date(Date.now() - 1000 * this.ingest.lagSeconds).toISOString();
     return this.metrics;
   }
 
   #send(type, data) {
     this.#id += 1;
-    for (const stream of this.#streams) stream.write(`id: ${this.#id}\ndata: ${JSON.stringify({ type, data })}\n\n`);
+    const frame = `id: stub-${this.#id}\ndata: ${JSON.stringify({ type, data })}\n\n`;
+    if (type === "event") this.log = [...this.log.slice(-999), { event: data, frame }];
+    for (const [stream, asked] of this.#streams) if (type !== "event" || wants(asked, data)) stream.write(frame);
   }
 
   #figures() {
@@ -116,7 +161,12 @@ export class Stub {
 
   event(over = {}) {
     const at = Math.floor(Math.random() * 1e9).toString(36).padStart(6, "a");
-    return { type: "#commit", lexicon: COLLECTIONS[this.#id % COLLECTIONS.length], did: `did:plc:${at}${at}${at}${at}`.slice(0, 32), action: this.#id % 9 === 0 ? "delete" : "create", timestamp: new Date().toISOString().slice(11, 19), ...over };
+    return { type: "#commit", lexicon: COLLECTIONS[this.#id % COLLECTIONS.length], did: `did:plc:${at}${at}${at}${at}`.slice(0, 32), action: this.#id % 9 === 0 ? "delete" : "create", timestamp: new Date().toISOString().slice(11, 19), rkey: `3m${at}`, rev: `3n${at}`, seq: 28_123_000_000 + this.#id, ...over };
+  }
+
+  /** Sends one event. */
+  send(over) {
+    this.#send("event", this.event(over));
   }
 
   #event() {
@@ -151,7 +201,9 @@ export class Stub {
     const key = createHash("sha1").update(`${request.headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");
     socket.write(`HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ${key}\r\n\r\n`);
     this.#sockets.add(socket);
-    socket.on("error", () => {}).on("close", () => this.#sockets.delete(socket)).resume();
+    socket.on("error", () => {}).on("close", () => this.#sockets.delete(socket));
+    // A page that takes its leave is let go at once.
+    socket.on("data", (frame) => { if ((frame[0] & 15) === 8) socket.end(); });
   }
 
   #refused(request) {
@@ -160,7 +212,8 @@ export class Stub {
   }
 
   async #answer(request, response) {
-    const { pathname: path } = new URL(request.url, this.url);
+    const url = new URL(request.url, this.url);
+    const { pathname: path } = url;
     const method = request.method;
     const problem = (status, detail) => {
       response.writeHead(status, { "content-type": "application/problem+json" });
@@ -172,41 +225,70 @@ export class Stub {
     };
     let body = "";
     for await (const piece of request) body += piece;
-    if (method !== "GET") this.calls.push(`${method} ${path}`);
+    if (method !== "GET") this.calls.push(`${method} ${path}${decodeURIComponent(url.search).replaceAll("+", " ")}`);
     const file = path === "/" ? "index.html" : path.slice(1);
     if (method === "GET" && (path === "/" || path.startsWith("/assets/")) && existsSync(join(DIST, file))) {
       response.writeHead(200, { "content-type": TYPES[extname(file)], "content-security-policy": POLICY });
       return response.end(readFileSync(join(DIST, file)));
     }
-    if (this.without.has(path)) return problem(404, "there is nothing here");
+    if (this.without.has(path)) return problem(404, "no such route");
     if (path === "/api/session" && method === "POST") {
       const { token } = JSON.parse(body);
       if (token !== this.readToken && token !== this.adminToken) return problem(401, "this token is not known");
       return json(null, 200, { "set-cookie": `session=${token}; HttpOnly; SameSite=Strict; Path=/` });
     }
+    if (path === "/api/session" && method === "DELETE") return json(null, 200, { "set-cookie": "session=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0" });
+    if (path === "/api/session") {
+      const held = (token) => token !== null && (request.headers.cookie ?? "").includes(`session=${token}`);
+      const signedIn = held(this.adminToken) ? "admin" : held(this.readToken) ? "reader" : null;
+      return json({ read: !this.#refused(request), admin: this.adminToken === null ? this.isLocal : signedIn === "admin", tokens: this.readToken !== null || this.adminToken !== null, signedIn });
+    }
     if (this.#refused(request) && path !== "/ready") return problem(401, "this dashboard asks for a token");
-    const admin = this.adminToken === null || (request.headers.cookie ?? "").includes(`session=${this.adminToken}`);
-    const away = this.silent && "redis does not answer, so nothing is known of the pipeline";
+    if (path === "/api/about") return json({ ...this.about, messageBuffer: this.bufferOn });
+    const admin = this.adminToken === null ? this.isLocal : (request.headers.cookie ?? "").includes(`session=${this.adminToken}`);
+    const away = this.silent && "redis does not answer, so the state of the pipeline is unknown";
     if (path.startsWith("/api/") && away && path !== "/api/events/stream") return problem(503, away);
+    if (method === "GET" && path.startsWith("/api/repos/")) {
+      const answer = repoAnswer(url);
+      return answer ? json(answer) : problem(400, "give a DID such as did:plc:…, a handle such as alice.example.com, or an AT-URI, percent-encoded");
+    }
     if (method === "GET") {
       switch (path) {
         case "/api/metrics": return json(this.#now());
         case "/api/ingest": this.#now(); return json(this.ingest);
         case "/ready": return json(this.ready, this.ready.status === "ready" ? 200 : 503);
         case "/api/workers": return json(this.workers);
+        case "/api/events/record": {
+          const uri = url.searchParams.get("uri");
+          const record = uri.includes("app.bsky.feed.post") ? { uri, text: "Hello <b>there</b>", created_at: "2026-07-04T14:38:08.999" } : null;
+          return json({ uri, table: record && "posts", record, links: [{ name: "PDSls", href: `https://pdsls.dev/${uri}` }] });
+        }
         case "/api/events/recent": return json(this.rate ? Array.from({ length: 10 }, () => this.event()) : []);
         case "/api/metrics/activity-history": return json(this.#day());
+        case "/api/activity": return json(this.#activity(new URL(request.url, this.url).searchParams));
+        case "/api/tables": return json(this.#tables());
         case "/api/redis/dead-letters": return json({ items: this.letters });
-        case "/queue/status": return this.bufferOn ? json({ queue_length: this.buffer.queue, batch_threshold: this.buffer.size, batch_progress: 0, batches_ready: 0, queued_message_ids: [], last_batch: null }) : problem(404, "there is nothing here");
+        case "/api/dead-letters/export":
+          response.writeHead(200, { "content-type": "application/x-ndjson", "content-disposition": "attachment" });
+          return response.end(lettersAnswer(this, method, url));
+        case "/queue/status": return this.bufferOn ? json({ queue_length: this.buffer.queue, batch_threshold: this.buffer.size, batch_progress: 0, batches_ready: 0, queued_message_ids: [], last_batch: null }) : problem(404, "no such route");
         case "/messages": return json(this.messages.slice(0, 20));
         case "/api/events/stream":
           response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-cache" });
           response.write(`retry: 500\ndata: {"type":"connected","message":"Event stream connected"}\n\n`);
           if (!this.silent) response.write(`data: ${JSON.stringify({ type: "metrics", data: this.#now() })}\n\n`);
-          this.#streams.add(response);
+          if (!request.headers["last-event-id"]) {
+            const recent = Number(url.searchParams.get("recent") ?? 0);
+            for (const { frame } of this.log.filter(({ event }) => wants(url.searchParams, event)).slice(-recent)) response.write(frame);
+          }
+          this.#streams.set(response, url.searchParams);
           response.on("close", () => this.#streams.delete(response));
           return undefined;
-        default: return problem(404, "there is nothing here");
+        default: {
+          const one = /^\/api\/redis\/dead-letters\/(\d+-\d+)$/.exec(path)?.[1];
+          const letter = one ? this.letters.find(({ id }) => id === one) : path.startsWith("/api/dead-letters") ? lettersAnswer(this, method, url) : null;
+          return letter ? json(letter) : problem(404, "no such route");
+        }
       }
     }
     if (path === "/messages") {
@@ -224,8 +306,38 @@ export class Stub {
       this.#send("metrics", this.#now());
       return json({ success: true });
     }
+    if (path.startsWith("/api/dead-letters")) {
+      const done = lettersAnswer(this, method, url);
+      this.#send("metrics", this.#now());
+      return json(done);
+    }
     if (path === "/api/firehose/reconnect") return json({ success: true });
-    return problem(404, "there is nothing here");
+    return problem(404, "no such route");
+  }
+
+  #activity(asked) {
+    const [now, seconds] = [Date.now() / 1000, Number(asked.get("seconds") ?? 86_400)];
+    this.ranges.push([seconds, asked.has("until")]);
+    const until = Math.min(now, Number(asked.get("until") ?? now));
+    const from = Math.max(until - seconds, now - this.keptSeconds);
+    const step = seconds <= 900 ? 5 : 60 * ([1, 2, 5, 10, 15, 30, 60].find((step) => seconds / 60 / step <= 750) ?? 240);
+    const points = [];
+    for (let at = Math.floor((until - seconds) / step) * step; at + step <= until; at += step) {
+      const ago = (now - at) / 60;
+      const known = this.history && at >= from && !(ago > this.hole[0] && ago - step / 60 < this.hole[1]);
+      const wave = 1 + 0.4 * Math.sin(at / 14_000) + 0.05 * Math.sin(at * 7.3);
+      const events = this.rate * wave;
+      // Behind by half for a while, then catching up.
+      const applied = ago > 100 && ago < 140 ? events * 0.5 : ago > 80 && ago <= 100 ? events * 1.9 : events;
+      points.push({ timestamp: at * 1000, seconds: step, incoming: known ? events : null, commit: known ? applied * 0.99 : null, identity: known ? applied * 0.006 : null, account: known ? applied * 0.004 : null });
+    }
+    const marks = this.starts.map(([ago, service, instance, version]) => ({ timestamp: (now - ago * 60) * 1000, service, instance, version })).filter(({ timestamp }) => timestamp >= from * 1000 && timestamp <= until * 1000).reverse();
+    return { keptSeconds: this.keptSeconds, points, marks: this.history ? marks : [] };
+  }
+
+  #tables() {
+    const tables = this.tables.tables.map(([name, rowsEstimate, bytes, bytesPerDay]) => ({ name, rowsEstimate, bytes, bytesPerDay: this.tables.growthSeconds === null ? null : bytesPerDay }));
+    return { timestamp: Date.now() - 20_000, growthSeconds: this.tables.growthSeconds, tables };
   }
 
   #day() {

@@ -57,11 +57,16 @@ fn server(policy: &Policy, postgres: &PostgresSeen, findings: &mut Vec<Finding>)
 
 fn pooler(policy: &Policy, postgres: &PostgresSeen, findings: &mut Vec<Finding>) {
     const CHECK: &str = "postgres.pooler";
-    if postgres.shared_session {
+    if let Some(why) = &postgres.confused_statements {
         findings.push(Finding::fail(
             CHECK,
-            "two connections share one backend: there is a transaction-mode pooler in between",
-            "connect directly or through a session-mode pool: Penstock uses session locks, settings and prepared statements",
+            format!("there is a pooler in between that cannot be used: {why}"),
+            "see docs/poolers.md for how to set it up; or connect directly",
+        ));
+    } else if postgres.shared_session {
+        findings.push(Finding::note(
+            CHECK,
+            "two connections share one backend: there is a transaction-mode pooler in between, which knows prepared statements",
         ));
     } else if let Some(port) = postgres.facts.port
         && port != i32::from(policy.postgres_port)
@@ -265,7 +270,8 @@ mod tests {
             assert_eq!(level(&seen, "postgres.server"), Level::Fail);
         }
         assert_eq!(level(&seen(|seen| seen.facts.encoding = "SQL_ASCII".into()), "postgres.encoding"), Level::Fail);
-        assert_eq!(level(&seen(|seen| seen.shared_session = true), "postgres.pooler"), Level::Fail);
+        assert_eq!(level(&seen(|seen| seen.shared_session = true), "postgres.pooler"), Level::Note);
+        assert_eq!(level(&seen(|seen| seen.confused_statements = Some(String::new())), "postgres.pooler"), Level::Fail);
         assert_eq!(level(&seen(|seen| seen.facts.port = Some(6_000)), "postgres.pooler"), Level::Note);
         assert_eq!(level(&seen(|seen| seen.facts.transaction_age = 1_500_000_000), "postgres.vacuum"), Level::Fail);
     }

@@ -140,7 +140,11 @@ fn plural(count: usize) -> &'static str {
 }
 
 fn backlog(group: &GroupSeen) -> String {
-    let lag = group.lag.map_or_else(|| "lag unknown".to_owned(), |lag| format!("lag {lag}"));
+    let lag = match group.lag {
+        Some(lag) if group.lag_exact => format!("lag {lag}"),
+        Some(lag) => format!("lag at least {lag}"),
+        None => "lag unknown".to_owned(),
+    };
     format!("{lag}, pending {}", group.pending)
 }
 
@@ -177,6 +181,7 @@ mod tests {
         redis.groups = vec![GroupSeen {
             name: "w".into(),
             lag,
+            lag_exact: true,
             pending: consumers.iter().map(|(_, pending, _)| pending).sum(),
             consumers: consumers
                 .iter()

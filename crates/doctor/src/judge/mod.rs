@@ -7,12 +7,15 @@ mod ownership;
 mod redis;
 mod schema;
 mod stream;
+mod verification;
 mod writers;
+
+use penstock_core::settings::UnknownVariable;
 
 use crate::finding::Finding;
 use crate::seen::{Seen, Side};
 
-/// Draws the findings, in the order in which one reads them: the servers, the stream, who reads it, the tables.
+/// Draws the findings, in the order in which one reads them: the servers, the stream, who reads it, the tables, the accounts.
 pub(crate) fn judge(seen: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();
     let redis = &seen.redis;
@@ -36,10 +39,23 @@ pub(crate) fn judge(seen: &Seen) -> Vec<Finding> {
                 writers::judge(seen, &postgres.seen, &mut findings);
                 cursor::judge_appview(seen, &postgres.seen, &mut findings);
                 ownership::judge_database(seen, &postgres.seen, &mut findings);
+                verification::judge_repos(&postgres.seen, &mut findings);
             }
         }
     }
+    verification::judge_directory(seen, &mut findings);
     findings
+}
+
+/// Says which variables were meant to be settings and are none.
+pub(crate) fn unknown_variables(variables: &[UnknownVariable]) -> impl Iterator<Item = Finding> {
+    variables.iter().map(|UnknownVariable { name, nearest }| {
+        Finding::warn(
+            format!("settings.{}", crate::text::name(name)),
+            "is not a setting and has no effect",
+            format!("did you mean {nearest}? penstock settings lists all"),
+        )
+    })
 }
 
 /// Says why a server could not be seen, whole or in part, and whether anything was seen.
@@ -100,6 +116,17 @@ pub(crate) mod tests {
         assert!(redis.found.contains("redis://u:***@h") && redis.found.contains("could not connect"), "{redis:?}");
         assert!(findings.iter().any(|finding| finding.check == "schema"), "{findings:#?}");
         assert!(!findings.iter().any(|finding| finding.check.starts_with("stream")), "{findings:#?}");
+    }
+
+    #[test]
+    fn a_variable_that_is_no_setting_is_a_warning() {
+        // In parts: every name that the repository spells out must be a setting's.
+        let name = format!("PENSTOCK_{}", "REDIS_UR");
+        let unknown = [UnknownVariable { name: name.clone(), nearest: "PENSTOCK_REDIS_URL".to_owned() }];
+        let findings: Vec<_> = unknown_variables(&unknown).collect();
+        let warning = of(&findings, &format!("settings.{name}"));
+        assert_eq!(warning.level, Level::Warn);
+        assert!(warning.advice.as_ref().is_some_and(|advice| advice.contains("PENSTOCK_REDIS_URL")), "{warning:?}");
     }
 
     #[test]

@@ -48,9 +48,10 @@ fn server(policy: &Policy, redis: &RedisSeen, findings: &mut Vec<Finding>) {
             format!("{at} is a Redis Cluster node, but the address is not redis-cluster://"),
             "use redis-cluster:// and a redis.keyPrefix with a hash tag",
         ),
-        [major, ..] if major < 7 => {
-            Finding::note(CHECK, format!("{at}: Redis before 7 does not report consumer group lag"))
-        }
+        [major, ..] if major < 7 => Finding::note(
+            CHECK,
+            format!("{at}: Redis before 7 does not report consumer group lag; unread entries are counted, up to 200"),
+        ),
         _ => Finding::ok(CHECK, format!("{at}{}", if cluster { ", a Cluster" } else { "" })),
     });
     if let (Some(clients), Some(most)) =

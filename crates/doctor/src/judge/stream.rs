@@ -26,6 +26,7 @@ pub(super) fn judge(seen: &Seen, findings: &mut Vec<Finding>) {
             trimmed(policy, redis, stream, findings);
         }
     }
+    findings.extend(bulk(policy, redis));
 }
 
 fn no_stream(policy: &Policy, redis: &RedisSeen) -> Finding {
@@ -187,6 +188,24 @@ fn trimmed(policy: &Policy, redis: &RedisSeen, stream: &Moment, findings: &mut V
     }
 }
 
+/// What waits in the second stream, which workers of ours alone read.
+fn bulk(policy: &Policy, redis: &RedisSeen) -> Option<Finding> {
+    const CHECK: &str = "stream.bulk";
+    let entries = redis.bulk?;
+    let found = format!("{entries} entries in {}, the stream of repos above their rate", text::name(&policy.bulk));
+    Some(match (entries, redis.our_worker_lives()) {
+        (0, _) => Finding::ok(CHECK, found),
+        (_, true) => Finding::note(CHECK, found).advised(
+            "before other workers take over, set ingest.repoEvents and ingest.repoBytes to 0 and wait until it is empty",
+        ),
+        (_, false) => Finding::warn(
+            CHECK,
+            format!("{found}; no Penstock worker is running, and others do not read it"),
+            "start a Penstock worker until it is empty (docs/migrating.md, Going back)",
+        ),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use penstock_core::live::Status;
@@ -270,6 +289,18 @@ mod tests {
             stream.length = 800;
         }
         assert_eq!(level(&seen, "stream.length"), Level::Warn);
+    }
+
+    #[test]
+    fn what_only_our_workers_read_is_told_while_anything_is_there() {
+        let mut seen = seen(&[], false);
+        assert!(!judge(&seen).iter().any(|finding| finding.check == "stream.bulk"), "there is none");
+        seen.redis.seen.bulk = Some(0);
+        assert_eq!(level(&seen, "stream.bulk"), Level::Ok);
+        seen.redis.seen.bulk = Some(3);
+        assert_eq!(level(&seen, "stream.bulk"), Level::Warn);
+        seen.redis.seen.alive.insert("w-0".to_owned());
+        assert_eq!(level(&seen, "stream.bulk"), Level::Note);
     }
 
     #[test]

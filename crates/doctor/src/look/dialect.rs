@@ -1,8 +1,10 @@
 //! Who wrote an entry, told by how it is written.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
-use serde_json::Value;
+use serde::de::IgnoredAny;
 
 /// Who wrote an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +35,8 @@ impl Dialect {
         if again {
             return Self::Again;
         }
-        let Ok(Value::Object(map)) = serde_json::from_str::<Value>(data) else { return Self::Unknown };
+        // Only the keys: the records may be large, and a tree of them far larger.
+        let Ok(map) = serde_json::from_str::<HashMap<Cow<'_, str>, IgnoredAny>>(data) else { return Self::Unknown };
         if map.contains_key("time") {
             return Self::Penstock;
         }

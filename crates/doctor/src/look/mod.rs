@@ -1,14 +1,16 @@
-//! Looks at both servers: every question by itself, bounded in time, and none that changes anything.
+//! Looks at both servers, and at the directory of accounts: every question by itself, bounded in time, and none that changes anything.
 //!
 //! A question that is refused is remembered as not seen, and the next one is asked; a server that is away ends its side.
 
 pub(crate) mod dialect;
+mod directory;
 mod postgres;
 mod redis;
 
 use std::time::Duration;
 
-use penstock_core::settings::Settings;
+use penstock_core::settings::{Settings, Unresolved, Verification};
+use penstock_postgres::Address;
 use tokio::time::timeout;
 
 use crate::seen::{Policy, Seen, Side};
@@ -22,21 +24,22 @@ const QUESTION: Duration = Duration::from_secs(4);
 /// Looks at both servers at once, twice, so long apart.
 pub(crate) async fn look(settings: &Settings, pause: Duration) -> Seen {
     let mut seen = Seen { policy: policy(settings), ..Seen::default() };
-    let url = settings.postgres.url.as_ref();
-    let mut postgres = url.map(|_| Side::default());
-    let both = async {
+    let address = Address::of(&settings.postgres);
+    let mut postgres = address.as_ref().map(|_| Side::default());
+    let all = async {
         let redis = bounded(pause, &mut seen.redis, async |side| redis::look(settings, pause, side).await);
         let postgres = async {
-            if let (Some(url), Some(side)) = (url, postgres.as_mut()) {
+            if let (Some(address), Some(side)) = (&address, postgres.as_mut()) {
                 bounded(pause, side, async |side| {
-                    postgres::look(url, settings.message_buffer.enabled, pause, side).await;
+                    postgres::look(address, settings.message_buffer.enabled, pause, side).await;
                 })
                 .await;
             }
         };
-        tokio::join!(redis, postgres);
+        let directory = async { if settings.identity.enabled { Some(directory::look(settings).await) } else { None } };
+        tokio::join!(redis, postgres, directory).2
     };
-    Box::pin(both).await;
+    seen.directory = Box::pin(all).await;
     seen.postgres = postgres;
     seen
 }
@@ -56,6 +59,7 @@ fn policy(settings: &Settings) -> Policy {
         postgres_port: postgres.and_then(postgres::port).unwrap_or(5432),
         cluster: settings.redis_url.kind() == penstock_core::settings::RedisKind::Cluster,
         stream: settings.keys.stream().to_owned(),
+        bulk: settings.keys.bulk().to_owned(),
         cursor_key: settings.keys.cursor().to_owned(),
         group: settings.keys.group().to_owned(),
         pipeline: settings.pipeline.name.clone(),
@@ -68,6 +72,8 @@ fn policy(settings: &Settings) -> Policy {
         allow_eviction: settings.redis.allow_eviction,
         appview_cursor: settings.ingest.appview_cursor,
         pool_size: settings.postgres.pool_size.get(),
+        directory: settings.identity.plc_url.clone(),
+        holds: settings.verify.signatures != Verification::Off && settings.verify.unresolved == Unresolved::Hold,
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use penstock_core::settings::PostgresUrl;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use penstock_postgres::Address;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection, Executor, FromRow, Row};
 use tokio::time::{sleep, timeout};
 
@@ -106,6 +107,8 @@ SELECT host, seq, stream_id, greatest(extract(epoch FROM (now() AT TIME ZONE 'UT
 
 const INCARNATION: &str = "SELECT value FROM penstock.meta WHERE key = 'incarnation'";
 
+const DESYNCHRONIZED: &str = "SELECT count(*), min(did) FROM penstock.repos WHERE sync IS NOT NULL";
+
 const SLOTS: &str = "\
 SELECT slot_name::text, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint, active
   FROM pg_replication_slots WHERE restart_lsn IS NOT NULL AND NOT pg_is_in_recovery()";
@@ -123,13 +126,15 @@ struct Questions<'a> {
 
 /// Returns the port of an address.
 pub(super) fn port(url: &PostgresUrl) -> Option<u16> {
-    options(url).ok().map(|options| options.get_port())
+    url.parts().servers.first().map(|server| server.port)
 }
 
 /// Looks at PostgreSQL.
-pub(super) async fn look(url: &PostgresUrl, messages: bool, pause: Duration, side: &mut Side<PostgresSeen>) {
-    let (conn, second) = match connect(url).await {
-        Ok(conn) => (conn, connect(url).await.ok()),
+pub(super) async fn look(address: &Address, messages: bool, pause: Duration, side: &mut Side<PostgresSeen>) {
+    // Statements without a name: a pooler may give each transaction another session.
+    let address = address.clone().named("penstock-doctor").statements(0);
+    let (conn, second) = match connect(&address).await {
+        Ok(conn) => (conn, connect(&address).await.ok()),
         Err(error) => {
             side.error = Some(error);
             return;
@@ -142,17 +147,10 @@ pub(super) async fn look(url: &PostgresUrl, messages: bool, pause: Duration, sid
     let _ = timeout(QUESTION, questions.conn.close()).await;
 }
 
-fn options(url: &PostgresUrl) -> Result<PgConnectOptions, sqlx::Error> {
-    let options: PgConnectOptions = url.expose().parse()?;
-    // Statements without a name: a pooler may give each transaction another session.
-    Ok(options.application_name("penstock-doctor").statement_cache_capacity(0))
-}
-
-async fn connect(url: &PostgresUrl) -> Result<PgConnection, String> {
-    let options = options(url).map_err(|error| text::chain(&error))?;
-    match timeout(2 * QUESTION, PgConnection::connect_with(&options)).await {
+async fn connect(address: &Address) -> Result<PgConnection, String> {
+    match timeout(2 * QUESTION, address.connect()).await {
         Ok(Ok(conn)) => Ok(conn),
-        Ok(Err(error)) => Err(text::chain(&error)),
+        Ok(Err(error)) => Err(text::error(&error)),
         Err(_) => Err(format!("no reply within {} s", 2 * QUESTION.as_secs())),
     }
 }
@@ -180,6 +178,10 @@ impl Questions<'_> {
                     age: seconds(age),
                 })
                 .collect();
+        }
+        if seen.ours.contains("repos") {
+            let found: Vec<(i64, Option<String>)> = self.rows("penstock.repos", DESYNCHRONIZED, &[]).await?;
+            seen.desynchronized = found.into_iter().next();
         }
         if seen.ours.contains("meta") {
             let found: Vec<(String,)> = self.rows("penstock.meta", INCARNATION, &[]).await?;
@@ -209,9 +211,18 @@ impl Questions<'_> {
             // Idle both of them: whoever lends sessions by the transaction gives the one that was given back last.
             let pid = "SELECT pg_backend_pid()";
             let one: Vec<(i32,)> = self.rows("backend pid", pid, &[]).await?;
-            let other =
-                timeout(QUESTION, sqlx::query_as::<_, (i32,)>(pid).persistent(false).fetch_one(&mut second)).await;
+            let other = timeout(QUESTION, async {
+                let mut transaction = second.begin().await?;
+                let pid = sqlx::query_as::<_, (i32,)>(pid).persistent(false).fetch_one(&mut *transaction).await?;
+                transaction.rollback().await?;
+                Ok::<_, sqlx::Error>(pid)
+            });
+            let other = other.await;
             seen.shared_session = matches!((one.first(), &other), (Some(one), Ok(Ok(other))) if one == other);
+            if seen.shared_session {
+                let checked = penstock_worker::check_statements(&mut self.conn, &mut second).await;
+                seen.confused_statements = checked.err().map(|error| text::error(&error));
+            }
             let _ = timeout(QUESTION, second.close()).await;
         }
         type Session = (String, String, i64, Vec<String>, Option<bool>, Option<bool>);
@@ -265,7 +276,7 @@ impl Questions<'_> {
         match lacks {
             Ok(Ok(lacks)) => Ok(Some(lacks)),
             Ok(Err(error)) => {
-                self.unseen.push(("missing tables and columns".to_owned(), text::chain(&error)));
+                self.unseen.push(("missing tables and columns".to_owned(), text::error(&error)));
                 Ok(None)
             }
             Err(_) => Err(late("missing tables and columns")),
@@ -295,7 +306,7 @@ impl Questions<'_> {
                 Ok(rows)
             }
             Ok(Err(error)) if error.as_database_error().is_some() => {
-                let said = text::chain(&error);
+                let said = text::error(&error);
                 if !self.unseen.iter().any(|(seen, _)| seen == what) {
                     self.unseen.push((what.to_owned(), said.clone()));
                 }
@@ -303,7 +314,7 @@ impl Questions<'_> {
                 self.end().await.map_err(|_| format!("could not read {what}: {said}"))?;
                 Ok(Vec::new())
             }
-            Ok(Err(error)) => Err(format!("could not read {what}: {}", text::chain(&error))),
+            Ok(Err(error)) => Err(format!("could not read {what}: {}", text::error(&error))),
             Err(_) => Err(late(what)),
         }
     }
@@ -319,7 +330,7 @@ impl Questions<'_> {
     async fn say(&mut self, sql: &'static str) -> Result<(), String> {
         match timeout(QUESTION, self.conn.execute(sql)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(text::chain(&error)),
+            Ok(Err(error)) => Err(text::error(&error)),
             Err(_) => Err(late("a transaction")),
         }
     }

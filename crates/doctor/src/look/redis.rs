@@ -7,6 +7,7 @@ use fred::clients::Client;
 use fred::interfaces::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
 use jiff::Timestamp;
+use penstock_core::lag::Lag;
 use penstock_core::live::state;
 use penstock_core::settings::Settings;
 use penstock_core::stream::{Seq, StreamId, field};
@@ -17,12 +18,14 @@ use super::dialect::Dialect;
 use crate::seen::{ConsumerSeen, EntrySeen, GroupSeen, Moment, RedisSeen, Side};
 use crate::text;
 
-/// How many of the newest entries are looked at: entries may be large.
+/// How many of the newest entries are looked at.
 const NEWEST: u64 = 30;
 
-/// How many entries that came between the two looks are looked at, and how many at a time: a batch of ours has up to 5,000 in a row.
+/// How many entries that came between the two looks are looked at: a batch of ours has up to 5,000 in a row.
 const BETWEEN: u64 = 8_000;
-const PAGE: u64 = 250;
+
+/// How many entries are read at a time: each may have 16 MB.
+const PAGE: u64 = 10;
 
 /// How long that may take.
 const PAGES: Duration = Duration::from_secs(3);
@@ -60,7 +63,7 @@ pub(super) async fn look(settings: &Settings, pause: Duration, side: &mut Side<R
     let client = match connecting {
         Ok(Ok(client)) => client,
         Ok(Err(error)) => {
-            side.error = Some(text::chain(&error));
+            side.error = Some(text::error(&error));
             return;
         }
         Err(_) => {
@@ -87,6 +90,9 @@ impl Questions<'_> {
         let is_sound = |key: &str| !wrong.iter().any(|wrong| wrong == key);
         if is_sound(keys.stream()) {
             self.stream(settings, seen).await?;
+        }
+        if is_sound(keys.bulk()) {
+            seen.bulk = self.moment(keys.bulk()).await?.map(|(moment, _)| moment.length);
         }
         self.small_keys(settings, seen, &is_sound).await?;
         if let Some(before) = seen.stream.clone() {
@@ -134,6 +140,7 @@ impl Questions<'_> {
         let keys = &settings.keys;
         let wanted = [
             (keys.stream().to_owned(), "stream"),
+            (keys.bulk().to_owned(), "stream"),
             (keys.cursor().to_owned(), "string"),
             (keys.status(), "string"),
             (keys.ingest_source(), "string"),
@@ -142,6 +149,7 @@ impl Questions<'_> {
             (keys.pipeline(), "string"),
             (keys.incarnation(), "string"),
             (keys.dead_letters(), "stream"),
+            (keys.raw_letters(), "stream"),
             (keys.record_counts(), "hash"),
             (keys.cluster_metrics(), "hash"),
             (keys.pending_messages(), "list"),
@@ -160,10 +168,7 @@ impl Questions<'_> {
         let stream = settings.keys.stream();
         let Some((moment, first)) = self.moment(stream).await? else { return Ok(()) };
         seen.stream = Some(moment);
-        let newest = [stream, "+", "-", "COUNT", &NEWEST.to_string()].map(str::to_owned).to_vec();
-        if let Some(newest) = self.ask("newest entries (XREVRANGE)", "XREVRANGE", newest).await? {
-            seen.newest = array(newest).into_iter().filter_map(entry).collect();
-        }
+        seen.newest = self.newest(stream).await?;
         let asked = vec!["GROUPS".to_owned(), stream.to_owned()];
         let Some(groups) = self.ask("consumer groups (XINFO GROUPS)", "XINFO", asked).await? else { return Ok(()) };
         for group in array(groups).into_iter().take(GROUPS) {
@@ -202,9 +207,16 @@ impl Questions<'_> {
     }
 
     async fn group(&mut self, stream: &str, first: Option<StreamId>, of: &Fields) -> Result<GroupSeen, String> {
+        let name = of.get("name").and_then(Value::as_string).unwrap_or_default();
+        // As workers and autoscaler count it; where a script may not be run, what Redis says.
+        let counted = match timeout(QUESTION, penstock_core::lag::backlog(&self.client, stream, &name)).await {
+            Ok(Ok(Some(backlog))) => Some(backlog.undelivered),
+            _ => of.get("lag").and_then(number).map(Lag::Exact),
+        };
         let mut group = GroupSeen {
-            name: of.get("name").and_then(Value::as_string).unwrap_or_default(),
-            lag: of.get("lag").and_then(number),
+            name,
+            lag: counted.map(Lag::at_least),
+            lag_exact: counted.is_some_and(Lag::is_exact),
             pending: of.get("pending").and_then(number).unwrap_or_default(),
             read: of.get("entries-read").and_then(number),
             ..GroupSeen::default()
@@ -265,17 +277,30 @@ impl Questions<'_> {
                 *into = strings(found);
             }
         }
-        let letters = keys.dead_letters();
-        if is_sound(&letters) {
+        for letters in [keys.dead_letters(), keys.raw_letters()].iter().filter(|letters| is_sound(letters)) {
             let length = self.ask("dead letters (XLEN)", "XLEN", vec![letters.clone()]).await?;
-            seen.dead_letters = length.as_ref().and_then(number).unwrap_or_default();
-            let newest = [&letters, "+", "-", "COUNT", "1"].map(str::to_owned).to_vec();
+            seen.dead_letters += length.as_ref().and_then(number).unwrap_or_default();
+            let newest = [letters, "+", "-", "COUNT", "1"].map(str::to_owned).to_vec();
             let newest = self.ask("newest dead letter (XREVRANGE)", "XREVRANGE", newest).await?;
-            seen.newest_dead_letter = newest
+            let newest = newest
                 .and_then(|value| array(value).into_iter().next())
                 .and_then(|entry| array(entry).first().and_then(id));
+            seen.newest_dead_letter = seen.newest_dead_letter.max(newest);
         }
         Ok(())
+    }
+
+    async fn newest(&mut self, stream: &str) -> Result<Vec<EntrySeen>, String> {
+        let (mut newest, mut from): (Vec<EntrySeen>, _) = (Vec::new(), "+".to_owned());
+        while (newest.len() as u64) < NEWEST {
+            let asked = [stream, &from, "-", "COUNT", &PAGE.to_string()].map(str::to_owned).to_vec();
+            let Some(page) = self.ask("newest entries (XREVRANGE)", "XREVRANGE", asked).await? else { break };
+            let before = newest.len();
+            newest.extend(array(page).into_iter().filter_map(entry));
+            let Some(last) = newest.last().filter(|_| newest.len() > before) else { break };
+            from = format!("({}", last.id);
+        }
+        Ok(newest)
     }
 
     async fn lease(&mut self, key: &str) -> Result<bool, String> {

@@ -1,4 +1,13 @@
--- Returns the number of an entry that a producer wrote; nothing for what a backfill, a replay or a requeue put there.
+-- Returns the last ID that a stream generated; nothing if there is no stream.
+local function last_generated_id(stream)
+  local info = redis.call('EXISTS', stream) == 1 and redis.call('XINFO', 'STREAM', stream) or {}
+  for field = 1, #info, 2 do
+    if info[field] == 'last-generated-id' then
+      return info[field + 1]
+    end
+  end
+end
+-- Returns the number of an entry that a producer wrote; nothing for one from a backfill, a replay or a requeue.
 local function number_of(fields)
   local seq
   for at = 1, #fields, 2 do
@@ -11,8 +20,8 @@ local function number_of(fields)
   end
   return seq and #seq <= 16 and seq or nil
 end
--- Looks through at most so many entries behind an ID, and so many megabytes of them, about. Returns the first one that carries a number ('' where there is none),
--- the last ID before it, and whether there was no more to look through: whoever asks goes on from there.
+-- Looks through at most so many entries after an ID, and roughly 16 MB of them. Returns the first one with a number ('' if none),
+-- the last ID before it, and whether nothing is left to look through: if something is, go on from that ID.
 local function beyond(stream, from, most)
   local bytes = 16000000
   while most > 0 and bytes > 0 do

@@ -1,6 +1,6 @@
--- Reads the numbers of the newest entries, without their data, a few entries at a time and so much of them at most.
--- KEYS: stream    ARGV: the ID from which it goes down, how many entries at most, how many bytes, about
--- Returns from where it goes on ('' where there is nothing left); then ID and number of each entry that carries one.
+-- Reads the numbers of the newest entries, without their data, a few entries at a time and within limits.
+-- KEYS: stream    ARGV: the ID to go down from, how many entries at most, roughly how many bytes
+-- Returns the ID to go on from ('' if nothing is left); then ID and number of each entry that has one.
 local from, most, bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local answer = { '' }
 while most > 0 and bytes > 0 do

@@ -1,4 +1,4 @@
--- Gives the lease back if it is still mine.    KEYS: lease    ARGV: token
+-- Releases the lease if it is still mine.    KEYS: lease    ARGV: token
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   return redis.call('DEL', KEYS[1])
 end

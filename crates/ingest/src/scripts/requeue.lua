@@ -1,39 +1,30 @@
--- Puts entries that lie idle in the group back at its tail, or among the dead letters once that was done often enough, and
--- acknowledges them: readers that ask for what is new only never come back to what they held. Entries that left the stream
--- are acknowledged as lost. Does nothing unless the lease is mine and no worker of ours lives, who would claim them itself.
+-- Puts idle entries of the group back at the tail, or dead-letters them after enough tries, and
+-- acknowledges them: consumers that ask only for new entries never return to what they held. Entries that left the stream
+-- are acknowledged as lost. Does nothing unless the lease is mine and no worker of ours is alive, which would claim them itself.
 --
--- One entry may kill whoever holds it, with all that lay beside it. So what was put back before goes back few at a time, the
--- more tries the fewer of what a consumer holds, once the last of them was delivered; and a try counts only if a worker
--- acknowledged something that stands behind it: while nobody does, it is not the entry's fault.
--- KEYS: lease, stream, state, dead letters, then the keys that show that a consumer is a worker of ours and alive
--- ARGV: token, group, idle time in ms, how many entries, how many bytes, how often an entry is put back at most, from where
---       the look begins ('-' in each round, then what the script before returned), then consumer and number of those
---       that this round has put back not for the first time
--- Returns 'ok'; how many were put back, became dead letters, were lost; whether more may be left ('1' or '0'); from where to
--- go on; ID and consumer of one of each kind ('' where there is none); then consumer and number of those put back not for the
--- first time.
+-- A single entry may crash whoever takes it, along with everything beside it. So entries that were put back before go back few at
+-- a time, once the last of them was delivered: the more tries, the smaller the share of what a consumer holds. A try counts only
+-- if a worker acknowledged something after the entry: while none does, the entry is not to blame.
+-- KEYS: lease, stream, state, dead letters, three that go with them, then the keys that show that a worker of ours is alive
+-- ARGV: token, group, idle time in ms, how many entries, how many bytes, how often to put an entry back at most, where to
+--       start ('-' in each round, then what the last script returned), then consumer and number of the entries
+--       that this round has put back repeatedly
+-- Returns 'ok'; how many were put back, dead-lettered, lost; whether more may be left ('1' or '0'); where to
+-- go on; ID and consumer of one of each kind ('' if none); then consumer and number of entries put back
+-- repeatedly.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return { 'lease' }
 end
-for at = 5, #KEYS do
+for at = 8, #KEYS do
   if redis.call('EXISTS', KEYS[at]) == 1 then
     return { 'alive' }
   end
 end
 local stream, group, most_bytes, most_times = KEYS[2], ARGV[2], tonumber(ARGV[5]), tonumber(ARGV[6])
 local found = redis.call('XPENDING', stream, group, 'IDLE', ARGV[3], ARGV[7], '+', ARGV[4])
-local delivered = '0-0'
-for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-  local of = {}
-  for field = 1, #info, 2 do
-    of[info[field]] = info[field + 1]
-  end
-  if of.name == group then
-    delivered = of['last-delivered-id']
-  end
-end
-local through = id_in(KEYS[3], 'requeuedThrough') or '0-0'
--- Returns the newest entry that a worker acknowledged and not this script ('0-0' where none is found).
+local delivered = last_delivered(stream, group) or '0-0'
+local through = id_in_field(KEYS[3], 'requeuedThrough') or '0-0'
+-- Returns the newest entry that a worker, and not this script, acknowledged ('0-0' if none is found).
 local worked
 local function acknowledged()
   if worked then
@@ -65,6 +56,11 @@ local function acknowledged()
   end
   return worked
 end
+-- Returns the DID of an entry's repo, from the beginning of its data, where producers put it.
+local function repo_of(data)
+  local did = string.match(data, '^{"repo": ?"(did:[^"\\]*)"') or string.match(data, '^{"did": ?"(did:[^"\\]*)"')
+  return did and #did <= 2048 and did or ''
+end
 local holds, again = {}, {}
 for _, of in ipairs(redis.call('XPENDING', stream, group)[4] or {}) do
   holds[of[1]] = tonumber(of[2])
@@ -74,28 +70,27 @@ for at = 8, #ARGV, 2 do
   again[ARGV[at]] = tonumber(ARGV[at + 1])
 end
 if not may_again then
-  local last = id_in(KEYS[3], 'requeuedAgain')
-  may_again = not last or not is_below(delivered, last)
+  local last = id_in_field(KEYS[3], 'requeuedAgain')
+  may_again = not last or not id_is_below(delivered, last)
 end
 local more = #found == tonumber(ARGV[4])
 local back, letters, gone = {}, {}, {}
-local least_seq, least_order = '', ''
 local bytes, looked, news = 0, ARGV[7], {}
 for _, pending in ipairs(found) do
   if bytes > most_bytes then
     more = true
     break
   end
-  local id, consumer = pending[1], pending[2]
+  -- What somebody handed back is no consumer's.
+  local id, consumer = pending[1], pending[2] or ''
   looked = '(' .. id
   local entry = redis.call('XRANGE', stream, id, id)[1]
   if not entry then
     gone[#gone + 1] = pending
   else
-    local of = {}
-    for field = 1, #entry[2], 2 do
-      of[entry[2][field]] = entry[2][field + 1]
-      bytes = bytes + #entry[2][field + 1]
+    local of = by_name(entry[2])
+    for field = 2, #entry[2], 2 do
+      bytes = bytes + #entry[2][field]
     end
     local order = of.origId or ''
     if not string.match(order, '^%d+%-%d+$') then
@@ -103,7 +98,7 @@ for _, pending in ipairs(found) do
     end
     local times = tonumber(of.requeued or '0') or 0
     local kept = { id = id, consumer = consumer, deliveries = pending[4], of = of, order = order, times = times }
-    local counts = times == 0 or is_below(id, acknowledged())
+    local counts = times == 0 or id_is_below(id, acknowledged())
     local share = math.ceil((holds[consumer] or 1) / (times == 1 and 10 or 100))
     if counts and times >= most_times then
       letters[#letters + 1] = kept
@@ -114,43 +109,19 @@ for _, pending in ipairs(found) do
       end
       kept.next = counts and times + 1 or times
       back[#back + 1] = kept
-      if least_order == '' or is_below(order, least_order) then
-        least_order = order
-      end
-      local seq = string.match(of.seq or '', '^%d+$') and tonumber(of.seq)
-      if seq and (least_seq == '' or seq < tonumber(least_seq)) then
-        least_seq = of.seq
-      end
+      lower_bound_to(of.seq, order)
     end
   end
 end
--- A full Redis takes what comes behind a first write that needs no memory (take.lua): what lies here may be what fills it.
+-- In a full Redis a script may allocate after a first write that needs no memory (take.lua): idle entries may be what fills it.
 redis.call('HDEL', KEYS[3], '')
 if #back > 0 then
-  local before = { id_in(KEYS[3], 'requeued'), redis.call('HGET', KEYS[3], 'requeuedSeq'), id_in(KEYS[3], 'requeuedOrder') }
-  local first = redis.call('XPENDING', stream, group)[2]
-  if before[1] and not is_below(before[1], first) then
-    -- Some of those that were put back earlier may not be settled yet.
-    if before[2] and string.match(before[2], '^%d+$') and (least_seq == '' or tonumber(before[2]) < tonumber(least_seq)) then
-      least_seq = before[2]
-    end
-    if before[3] and is_below(before[3], least_order) then
-      least_order = before[3]
-    end
-  end
+  lower_bound_to_earlier(KEYS[3], redis.call('XPENDING', stream, group)[2])
   redis.call('HSET', KEYS[3], 'requeuedSeq', least_seq, 'requeuedOrder', least_order)
 end
 local last, last_again
 for _, kept in ipairs(back) do
-  local of = kept.of
-  local fields = { 'type', of.type or '', 'data', of.data or '', 'seq', of.seq or '' }
-  if of.traceparent then
-    fields[#fields + 1] = 'traceparent'
-    fields[#fields + 1] = of.traceparent
-  end
-  for _, text in ipairs({ 'origId', kept.order, 'requeued', tostring(kept.next) }) do
-    fields[#fields + 1] = text
-  end
+  local fields = copy_with(kept.of, { 'origId', kept.order, 'requeued', tostring(kept.next) })
   last = redis.call('XADD', stream, '*', unpack(fields))
   redis.call('XACK', stream, group, kept.id)
   if kept.times > 0 then
@@ -165,7 +136,7 @@ if last_again then
 end
 for _, kind in ipairs({ back, letters }) do
   local kept = kind[#kind]
-  if kept and is_below(through, kept.id) then
+  if kept and id_is_below(through, kept.id) then
     through = kept.id
     redis.call('HSET', KEYS[3], 'requeuedThrough', through)
   end
@@ -173,7 +144,7 @@ end
 for _, kept in ipairs(letters) do
   local of = kept.of
   dead_letter(KEYS[4], of.type or '', of.data or '', of.seq or '', kept.order, tostring(kept.deliveries),
-    'no worker acknowledged it, although it was put back ' .. kept.times .. ' times', kept.consumer)
+    'no worker acknowledged it although it was requeued ' .. kept.times .. ' times', kept.consumer, repo_of(of.data or ''))
   redis.call('XACK', stream, group, kept.id)
 end
 for _, pending in ipairs(gone) do

@@ -1,9 +1,9 @@
--- Keeps what was found of the position, unless the lease is no longer mine or another program wrote in the meantime.
+-- Stores the position that was found, unless the lease is no longer mine or another program wrote in the meantime.
 -- KEYS: lease, cursor, stream, source, state
--- ARGV: token, cursor expected, source expected, the last ID of the stream that was looked at (or ''), how many entries are
---       looked through at most, cursor new (or '' where it stays), source new (or '' where it stays), its event time (or '')
--- Returns 'ok'; 'more' and the last ID, where not all was looked through; 'joined' and the first entry of another program; or
--- in a word why else nothing was written.
+-- ARGV: token, cursor expected, source expected, the last ID of the stream that was looked at (or ''), how many entries
+--       to look through at most, cursor new (or '' to keep it), source new (or '' to keep it), its event time (or '')
+-- Returns 'ok'; 'more' and the last ID, if entries are left to look through; 'joined' and the first entry of another program; or
+-- why else nothing was written.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return { 'lease' }
 end
@@ -17,7 +17,7 @@ end
 if not all then
   return { 'more', newest }
 end
--- A full Redis takes what comes behind a first write that needs no memory (take.lua), and only what is settled is trimmed.
+-- In a full Redis a script may allocate after a first write that needs no memory (take.lua); trimming waits for this script.
 redis.call('HDEL', KEYS[5], '')
 redis.call('HSET', KEYS[5], 'newest', newest)
 if ARGV[6] ~= '' then

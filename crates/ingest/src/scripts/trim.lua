@@ -1,13 +1,13 @@
--- Trims the stream below an ID, but never at or past the first entry of another program behind our newest one: that entry
--- shows that somebody else writes, and where. What carries no number behind our newest entry goes like the rest.
+-- Trims the stream below an ID, but never at or past the first entry of another program after our newest one: that entry
+-- shows that somebody else writes, and where. Unnumbered entries after our newest one go like the rest.
 -- KEYS: lease, stream, state
--- ARGV: token, the ID below which all may go, how many entries are looked through at most (or '' where nothing is looked for)
--- Returns how many entries went, and whether more may go already ('1' or '0'); nothing went unless the lease is mine.
+-- ARGV: token, the ID below which all may go, how many entries to look through at most (or '' to look for nothing)
+-- Returns how many entries were trimmed, and whether more may go already ('1' or '0'); none are unless the lease is mine.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return { 0, '0' }
 end
 local below, more = ARGV[2], '0'
-local newest = ARGV[3] ~= '' and id_in(KEYS[3], 'newest')
+local newest = ARGV[3] ~= '' and id_in_field(KEYS[3], 'newest')
 local looked = newest
 if newest then
   local foreign, all
@@ -16,12 +16,12 @@ if newest then
   if not all then
     bound, more = looked, '1'
   end
-  if bound ~= '' and is_below(bound, below) then
+  if bound ~= '' and id_is_below(bound, below) then
     below = bound
   end
 end
 local trimmed = redis.call('XTRIM', KEYS[2], 'MINID', below)
--- Behind the trim: a full Redis lets no script begin with this one.
+-- After the trim: a full Redis refuses a script that starts with this.
 if looked ~= newest then
   redis.call('HSET', KEYS[3], 'newest', looked)
 end

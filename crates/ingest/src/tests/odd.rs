@@ -4,18 +4,23 @@ use fred::interfaces::LuaInterface;
 use penstock_core::live::Head;
 
 use super::*;
-use crate::lease::Lease;
-use crate::pulse::Pulse;
+use crate::servers::Servers;
+use crate::stream::lease::Lease;
+use crate::watchdog::Watchdog;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn going_back_to_a_relay_begins_where_it_was_left() {
     let whole = frames(&replay(200));
     let (first, asked) = scripted(vec![(whole[..100].to_vec(), true), (whole[100..].to_vec(), false)]).await;
-    let second = serve(penstock_replay::Settings { start_seq: Some(7_001), ..replay(60) }).await;
+    let relay = penstock_replay::Settings { start_seq: Some(7_001), ..replay(60) };
+    let relay = penstock_replay::bind(relay).await.unwrap();
+    let (second, handle) = (relay.local_addr(), relay.handle());
+    tokio::spawn(relay.run(CancellationToken::new()));
     let mut rig = Rig::with(TestRedis::start().await.unwrap(), &format!("ws://{first},ws://{second}")).await;
     rig.set("relay.failoverAfter", "1");
-    rig.set("relay.dataTimeout", "500ms");
     let running = rig.start();
+    rig.reaches(7_060).await;
+    handle.inject(penstock_replay::Fault::Refuse(Duration::from_secs(60))).await.unwrap();
     rig.reaches(200).await;
     running.stop().await;
     assert_eq!(asked.lock().unwrap()[..2], ["cursor=0", "cursor=100"]);
@@ -45,7 +50,7 @@ async fn a_frame_too_large_to_be_read_is_passed_over_the_third_time() {
     rig.holds_exactly(&whole).await;
     assert_eq!(*asked.lock().unwrap(), ["cursor=0", "cursor=5", "cursor=5"]);
     let letters: Vec<(String, Vec<(String, String)>)> =
-        rig.client.xrange("firehose:dead-letters", "-", "+", None).await.unwrap();
+        rig.client.xrange("firehose:dead-letters:raw", "-", "+", None).await.unwrap();
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].1[1].1, "");
     assert!(letters[0].1[5].1.contains("16000000 bytes"), "{letters:?}");
@@ -75,9 +80,18 @@ async fn reading_that_stands_still_gives_the_lease_up() {
     let rig = Rig::with(redis, "ws://127.0.0.1:1").await;
     let (health, cancel) = (Health::new(), CancellationToken::new());
     let time = Duration::from_millis(300);
-    let lease = Lease::acquire(&rig.client, "lease".to_owned(), time, &cancel).await.unwrap();
-    let pulse = Pulse::new(&health, Duration::from_millis(600));
-    let keeping = tokio::time::timeout(Duration::from_secs(20), lease.keep(&pulse)).await;
+    let lease = Lease::acquire(
+        &rig.client,
+        "lease".to_owned(),
+        time,
+        &Servers::new(&load(&rig.settings)),
+        &Health::new().check("redis"),
+        &cancel,
+    )
+    .await
+    .unwrap();
+    let watchdog = Watchdog::new(&health, Duration::from_millis(600));
+    let keeping = tokio::time::timeout(Duration::from_secs(20), lease.keep(&watchdog)).await;
     assert!(keeping.is_ok(), "the lease was kept");
     eventually("the end of the lease", async || !rig.client.exists::<bool, _>("lease").await.unwrap()).await;
 }

@@ -28,7 +28,7 @@ impl Rig {
     }
 
     async fn letters(&self) -> Vec<(String, Fields)> {
-        self.client.xrange("firehose:dead-letters", "-", "+", None).await.unwrap()
+        self.client.xrange("firehose:dead-letters:raw", "-", "+", None).await.unwrap()
     }
 
     async fn pending(&self) -> u64 {
@@ -97,14 +97,14 @@ async fn an_entry_that_nobody_ever_acknowledges_is_a_dead_letter_in_the_end() {
                 rig.acknowledge(&id).await;
             }
         }
-        rig.client.xlen::<u64, _>("firehose:dead-letters").await.unwrap() == 1
+        rig.client.xlen::<u64, _>("firehose:dead-letters:raw").await.unwrap() == 1
     })
     .await;
     assert_eq!(readings, 5);
-    let letters: Vec<(String, Fields)> = rig.client.xrange("firehose:dead-letters", "-", "+", None).await.unwrap();
+    let letters: Vec<(String, Fields)> = rig.client.xrange("firehose:dead-letters:raw", "-", "+", None).await.unwrap();
     let letter = &letters[0].1;
     let names: Vec<_> = letter.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["type", "data", "seq", "origId", "deliveries", "error", "consumer"]);
+    assert_eq!(names, ["type", "data", "seq", "origId", "deliveries", "error", "consumer", "repo"]);
     assert_eq!(letter[..3], held[3].1[..3]);
     assert_eq!((field(letter, "origId"), field(letter, "consumer")), (poison, "python-worker-1".to_owned()));
     eventually("all is trimmed", async || rig.client.xlen::<u64, _>(STREAM).await.unwrap() == 0).await;

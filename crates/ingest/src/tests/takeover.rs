@@ -3,7 +3,6 @@
 mod beside;
 
 use penstock_local::testing::{TestPostgres, fresh_database};
-use sqlx::{Connection, PgConnection};
 
 use super::*;
 
@@ -58,15 +57,13 @@ impl Rig {
 
 /// Makes the table of the AppView's own ingestion, with its row where it has one.
 async fn appview(rig: &mut Rig, url: &str, cursor: Option<&str>) -> PgConnection {
-    let mut postgres = PgConnection::connect(url).await.unwrap();
     let table = "CREATE TABLE firehose_cursor (id serial PRIMARY KEY, service varchar(255) NOT NULL UNIQUE, cursor text, \
                  last_event_time timestamp, updated_at timestamp NOT NULL DEFAULT now())";
-    sqlx::raw_sql(table).execute(&mut postgres).await.unwrap();
+    let mut postgres = rig.set_database(url, table).await;
     if let Some(cursor) = cursor {
         let insert = "INSERT INTO firehose_cursor (service, cursor) VALUES ('firehose', $1)";
         sqlx::query(insert).bind(cursor).execute(&mut postgres).await.unwrap();
     }
-    rig.set("postgres.url", url);
     postgres
 }
 
@@ -104,9 +101,7 @@ async fn what_the_entries_told_outlives_them_although_the_relay_comes_late() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_stream_that_is_taken_over_is_trimmed_before_it_is_read_on() {
-    let settings = replay(1_000);
-    let frames = frames(&settings);
-    let mut rig = Rig::new(serve(settings).await).await;
+    let (mut rig, frames) = Rig::serving(replay(1_000)).await;
     rig.set("redis.maxStreamLen", "300");
     rig.add(&frames[..400]).await;
     rig.acknowledge_all().await;
@@ -119,9 +114,7 @@ async fn a_full_stream_that_is_taken_over_is_trimmed_before_it_is_read_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_tail_without_numbers_hides_no_number() {
-    let settings = replay(1_000);
-    let frames = frames(&settings);
-    let rig = Rig::new(serve(settings).await).await;
+    let (rig, frames) = Rig::serving(replay(1_000)).await;
     rig.add(&frames[..400]).await;
     for _ in 0..2_500 {
         rig.add_fields(&[("seq", "")]).await;
@@ -233,9 +226,9 @@ async fn a_process_that_was_frozen_does_not_set_the_row_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_goes_away_stops_nothing() {
-    let paced = penstock_replay::Settings { rate: Rate::PerSecond(1_000.try_into().unwrap()), ..replay(4_000) };
-    let frames = frames(&paced);
-    let mut rig = Rig::new(serve(paced).await).await;
+    let (mut rig, frames) =
+        Rig::serving(penstock_replay::Settings { rate: Rate::PerSecond(1_000.try_into().unwrap()), ..replay(4_000) })
+            .await;
     rig.set("ingest.appviewCursor", "true");
     let mut postgres = TestPostgres::start().await.unwrap();
     let connection = appview(&mut rig, &postgres.fresh_database().await.unwrap(), None).await;
@@ -280,9 +273,9 @@ async fn a_second_producer_is_noticed_at_once_and_taken_over_from_when_it_ends()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_without_a_number_and_replays_are_let_pass() {
-    let paced = penstock_replay::Settings { rate: Rate::PerSecond(1_000.try_into().unwrap()), ..replay(2_000) };
-    let frames = frames(&paced);
-    let rig = Rig::new(serve(paced).await).await;
+    let (rig, frames) =
+        Rig::serving(penstock_replay::Settings { rate: Rate::PerSecond(1_000.try_into().unwrap()), ..replay(2_000) })
+            .await;
     let running = rig.start();
     while rig.cursor().await != Some(2_000) {
         rig.add_fields(&[("seq", "")]).await;
@@ -307,12 +300,7 @@ async fn a_producer_that_wrote_while_we_were_away_is_taken_over_from_whatever_th
     running.stop().await;
     // The AppView's ingestion for a while: it leaves our cursor as it is.
     rig.add(&frames[300..500]).await;
-    let address = serve(settings).await;
-    let source = format!(r#"{{"host":"{address}","firstId":"1-0","cursorKey":"firehose:python_cursor"}}"#);
-    let _: () = rig.client.set("firehose:ingest:source", source, None, None, false).await.unwrap();
-    let mut settings = rig.settings.clone();
-    settings.push(("relay.urls", format!("ws://{address}")));
-    let again = Rig { settings, ..rig };
+    let again = rig.moved_to(serve(settings).await).await;
     let running = again.start();
     again.reaches(1_000).await;
     assert_eq!(running.count(REFUSED), 0, "it had ended before");
@@ -329,8 +317,7 @@ async fn after_a_version_that_noted_nothing_a_cursor_ahead_of_its_entries_gives_
     // That version had read this host; then the Python consumer stopped between its cursor and its entry.
     rig.add(&frames[..400]).await;
     rig.set_cursor(401).await;
-    let source = format!(r#"{{"host":"{address}","firstId":"1-0","cursorKey":"firehose:python_cursor"}}"#);
-    let _: () = rig.client.set("firehose:ingest:source", source, None, None, false).await.unwrap();
+    rig.set_source(address).await;
     let running = rig.start();
     rig.reaches(1_000).await;
     running.stop().await;
@@ -339,9 +326,7 @@ async fn after_a_version_that_noted_nothing_a_cursor_ahead_of_its_entries_gives_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_run_of_repeats_does_not_hide_the_end() {
-    let settings = replay(4_000);
-    let frames = frames(&settings);
-    let rig = Rig::new(serve(settings).await).await;
+    let (rig, frames) = Rig::serving(replay(4_000)).await;
     // The Python consumer was killed twice in a row and began at the same cursor both times.
     rig.add(&frames[..3_100]).await;
     rig.add(&frames[1_000..2_500]).await;
@@ -358,9 +343,7 @@ async fn a_long_run_of_repeats_does_not_hide_the_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_entries_are_looked_through_in_steps() {
-    let settings = replay(1_000);
-    let frames = frames(&settings);
-    let rig = Rig::new(serve(settings).await).await;
+    let (rig, frames) = Rig::serving(replay(1_000)).await;
     rig.add(&frames[..400]).await;
     let large = format!(r#"{{"did":"did:plc:large","x":"{}"}}"#, "x".repeat(1_000_000));
     for _ in 0..25 {
@@ -385,9 +368,7 @@ async fn large_entries_are_looked_through_in_steps() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_redis_that_another_tenant_filled_ingest_starts_and_trims() {
-    let settings = replay(1_000);
-    let frames = frames(&settings);
-    let rig = Rig::new(serve(settings).await).await;
+    let (rig, frames) = Rig::serving(replay(1_000)).await;
     rig.add(&frames[..400]).await;
     rig.acknowledge_all().await;
     rig.set_cursor(450).await;
@@ -395,6 +376,8 @@ async fn in_a_redis_that_another_tenant_filled_ingest_starts_and_trims() {
     let running = rig.start();
     eventually("the trim", async || rig.length().await == 0).await;
     assert_eq!(rig.cursor().await, seqs(&frames[..400]).last().copied(), "what the entries told is kept");
+    assert_eq!(running.count("penstock_redis_memory_limit_bytes "), 30 << 20);
+    assert!(running.count("penstock_redis_memory_bytes ") > 40_000_000);
     let _: u64 = rig.client.del("tenant").await.unwrap();
     rig.reaches(1_000).await;
     running.stop().await;

@@ -29,10 +29,19 @@ pub(super) fn data_folder(folder: &Path) -> PathBuf {
 }
 
 /// Returns the cluster in `folder`, made there when there is none.
-pub(super) async fn find_or_make(folder: &Path, durable: bool) -> Result<Cluster, LocalError> {
+///
+/// `programs` is where its programs are to be taken from, instead of where they are installed.
+pub(super) async fn find_or_make(
+    folder: &Path,
+    durable: bool,
+    programs: Option<PathBuf>,
+) -> Result<Cluster, LocalError> {
     let data = data_folder(folder);
     let version = log::read_if_there(&data.join("PG_VERSION"))?;
-    let programs = programs::postgres_folder(version.as_deref())?;
+    let programs = match programs {
+        Some(programs) => programs,
+        None => programs::postgres_folder(version.as_deref())?,
+    };
     let identity = Identity::for_postgres(&data)?;
     let password_file = folder.join("password");
     if version.is_none() {
@@ -108,6 +117,16 @@ pub(super) async fn run(name: &'static str, command: &mut Command, input: &str) 
         status: output.status,
         output: log::last_lines(&String::from_utf8_lossy(&said)),
     })
+}
+
+/// Writes the password of a cluster beside where its data will be, for the user that it will run as.
+pub(super) fn write_password(folder: &Path, password: &str, identity: Option<&Identity>) -> Result<(), LocalError> {
+    let file = folder.join("password");
+    write_secret(&file, password).map_err(LocalError::prepare(&file))?;
+    match identity {
+        Some(identity) => identity.own(folder).and_then(|()| identity.own(&file)),
+        None => Ok(()),
+    }
 }
 
 fn random_password() -> String {

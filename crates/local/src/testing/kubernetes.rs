@@ -54,13 +54,7 @@ impl TestApiServer {
     /// [`LocalError::EndedEarly`] and [`LocalError::NotReady`] with the end of a log.
     pub async fn start() -> Result<Option<Self>, LocalError> {
         let Some(programs) = programs::kubernetes_folder() else { return Ok(None) };
-        let mut tries = port::TRIES;
-        loop {
-            match Self::start_from(&programs).await {
-                Err(error) if error.is_port_taken() && tries > 0 => tries -= 1,
-                started => return started.map(Some),
-            }
-        }
+        port::starting(None, None, |api| Self::start_on(api, &programs)).await.map(Some)
     }
 
     /// Returns the folder of its programs, where `kubectl` is, and `helm` may be.
@@ -108,9 +102,9 @@ impl TestApiServer {
         self.launch().await
     }
 
-    async fn start_from(programs: &Path) -> Result<Self, LocalError> {
+    async fn start_on(api: u16, programs: &Path) -> Result<Self, LocalError> {
         let folder = TempFolder::new()?;
-        let ports = Ports { api: port::free()?, store: port::free()?, store_peer: port::free()? };
+        let ports = Ports { api, store: port::free()?, store_peer: port::free()? };
         write_files(folder.path(), ports.api)?;
         let store = launch_etcd(programs, folder.path(), ports).await?;
         let programs = programs.to_owned();

@@ -24,13 +24,7 @@ impl TestSentinel {
     ///
     /// As [`Redis::start`](crate::Redis::start).
     pub async fn start(name: &str, primary: u16) -> Result<Self, LocalError> {
-        let mut tries = port::TRIES;
-        loop {
-            match Self::start_on(port::free()?, name, primary).await {
-                Err(error) if error.is_port_taken() && tries > 0 => tries -= 1,
-                started => return started,
-            }
-        }
+        port::starting(None, None, |port| Self::start_on(port, name, primary)).await
     }
 
     /// Returns its port on 127.0.0.1.

@@ -1,4 +1,4 @@
-//! The parts of a pipeline, each of which can be switched off so that another system's part stays in its place.
+//! The parts of a pipeline. Each can be disabled while another system does its work.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,121 +7,137 @@ use super::access::{Auth, HttpRoute, Ingress, Service};
 use super::pod::Pod;
 use super::values::Time;
 
-/// The one writer of the stream.
+/// Reads the relay and writes the stream: one writer per pipeline.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = [{ "rule": "self.lowWatermark < self.highWatermark", "message": "ingest.lowWatermark must be less than ingest.highWatermark: reading stops at the high one and goes on below the low one" }]))]
+#[schemars(extend("x-kubernetes-validations" = [{ "rule": "self.lowWatermark < self.highWatermark", "message": "ingest.lowWatermark must be less than ingest.highWatermark: reading pauses at the high one and resumes below the low one" }]))]
 pub struct Ingest {
-    /// Whether this pipeline has an ingest. False while another writer fills the stream. Default: true.
+    /// Whether this pipeline runs ingest. Set to false while another system writes the stream. Default: true.
     pub enabled: bool,
-    /// Whether a second pod stands by. Only one ever writes, whoever holds the lease in Redis; the other takes over within 10 s.
-    /// Default: false.
+    /// Whether a second pod stands by. Only the holder of the lease in Redis writes; the standby takes over within 10 s. Default: false.
     pub hot_standby: bool,
-    /// At which share of `redis.maxStreamLength`, or of the memory of Redis, reading stops; percent, 1 to 100. Default: 80.
+    /// Share of `redis.maxStreamLength`, or of the memory of Redis, at which reading pauses; percent, 1 to 100. Default: 80.
     #[schemars(range(min = 1, max = 100))]
     pub high_watermark: i32,
-    /// Below which share reading goes on; percent, 1 to 100. Default: 50.
+    /// Share below which reading resumes; percent, 1 to 100. Default: 50.
     #[schemars(range(min = 1, max = 100))]
     pub low_watermark: i32,
-    /// How long another consumer group that shows no sign of life still holds its entries, 100ms to 30d. Default: 1h.
+    /// How long entries are kept for another consumer group that shows no activity, 100ms to 30d. Default: 1h.
     pub foreign_group_hold: Time,
-    /// The pods of ingest.
+    /// Settings of the ingest pods.
     pub pod: Pod,
 }
 
-/// The fleet that writes PostgreSQL.
+/// The workers, which read the stream and write to PostgreSQL.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Workers {
-    /// Whether this pipeline has workers. False while another system's workers read the stream. Default: true.
+    /// Whether this pipeline runs workers. Set to false while another system's workers consume the stream. Default: true.
     pub enabled: bool,
-    /// How many workers there are where `autoscaling.mode` is `fixed`; 0 to 1000. `kubectl scale` and a HorizontalPodAutoscaler write it.
-    /// Default: 1.
+    /// Number of workers if `autoscaling.mode` is `fixed`, 0 to 1000. `kubectl scale` and a HorizontalPodAutoscaler set it. Default: 1.
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
-    /// How many workers there are otherwise.
+    /// How the number of workers is chosen.
     pub autoscaling: Autoscaling,
-    /// The most entries of one batch, 1 to 10000. Default: 1000.
+    /// Maximum entries per batch, 1 to 10000. Default: 1000.
     #[schemars(range(min = 1, max = 10_000))]
     pub batch_size: i32,
-    /// How long an entry waits for others of its batch, 1ms to 10s. Default: 50ms.
+    /// How long to wait for a batch to fill, 1ms to 10s. Default: 50ms.
     pub batch_delay: Time,
-    /// After how long without a sign of life an entry is taken from its worker, 50ms to 1h. Default: 60s.
+    /// How long a worker may be silent before its entries are taken over, 50ms to 1h. Default: 60s.
     pub claim_time: Time,
-    /// The pods of the workers.
+    /// How long after an account's deletion its rows are hidden before they are removed, 0s to 30d: an account that comes back in time
+    /// has lost nothing. Default: 24h.
+    pub delete_grace: Time,
+    /// Settings of the worker pods.
     pub pod: Pod,
 }
 
-/// How many workers there are.
+/// How the number of workers is chosen.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = [{ "rule": "self.minReplicas <= self.maxReplicas", "message": "workers.autoscaling.minReplicas must not be more than workers.autoscaling.maxReplicas" }]))]
+#[schemars(extend("x-kubernetes-validations" = [{ "rule": "self.minReplicas <= self.maxReplicas", "message": "workers.autoscaling.minReplicas must not be greater than workers.autoscaling.maxReplicas" }]))]
 pub struct Autoscaling {
-    /// Who decides: `operator` (default) by backlog and measured rates; `keda` the same recommendation, carried out by a ScaledObject;
-    /// `fixed` nobody: `workers.replicas` counts.
+    /// `operator` (default): the operator scales by backlog and measured rates. `keda`: a ScaledObject applies the same recommendation.
+    /// `fixed`: `workers.replicas` applies.
     pub mode: AutoscalingMode,
-    /// The fewest workers, 0 to 1000. At 0 the fleet ends when nothing waits and starts with the first entry that does. Default: 1.
+    /// Minimum number of workers, 0 to 1000. At 0, workers stop when no entry is waiting and start with the next one. Default: 1.
     #[schemars(range(min = 0, max = 1000))]
     pub min_replicas: i32,
-    /// The most workers, 1 to 1000. Each holds up to `postgres.poolSize` connections. Default: 10.
+    /// Maximum number of workers, 1 to 1000. Each opens up to `postgres.poolSize` connections. Default: 10.
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: i32,
-    /// In what time a backlog should be worked off, 1s to 1d: the shorter, the more workers. Default: 30s.
+    /// Target time to clear a backlog, 1s to 1d. A shorter time takes more workers. Default: 30s.
     pub drain_target: Time,
-    /// How busy a worker should be, percent, 10 to 100: what is left of it meets a rise. Default: 80.
+    /// Target utilization of a worker, percent, 10 to 100; the rest absorbs spikes. Default: 80.
     #[schemars(range(min = 10, max = 100))]
     pub target_utilization: i32,
-    /// Over how long the greatest recommendation counts before workers are taken away, 0s to 1d. Default: 5m.
+    /// How far to look back before scaling down, 0s to 1d: the highest recommendation wins. Default: 5m.
     pub stabilization_window: Time,
-    /// The most workers that are added at once, 1 to 1000. Default: 10.
+    /// Maximum number of workers added at once, 1 to 1000. Default: 10.
     #[schemars(range(min = 1, max = 1000))]
     pub max_step_up: i32,
-    /// The most workers that are taken away at once, 1 to 1000. Default: 4.
+    /// Maximum number of workers removed at once, 1 to 1000. Default: 4.
     #[schemars(range(min = 1, max = 1000))]
     pub max_step_down: i32,
-    /// What one worker is taken to write before it has been measured, entries a second, 1 to 1000000. Default: 1000.
+    /// Assumed throughput of a worker until it has been measured, entries per second, 1 to 1000000. Default: 1000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub capacity_per_worker: i32,
 }
 
-/// Who decides how many workers there are.
+/// Who sets the number of workers.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AutoscalingMode {
     /// The operator.
     #[default]
     Operator,
-    /// KEDA, by the operator's recommendation.
+    /// KEDA, from the operator's recommendation.
     Keda,
-    /// Nobody: `workers.replicas` counts.
+    /// `workers.replicas` applies.
     Fixed,
 }
 
-/// The HTTP API, the live streams and the page.
+/// The dashboard: HTTP API, live streams and web page.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Dashboard {
-    /// Whether this pipeline has a dashboard. Default: true.
+    /// Whether this pipeline runs a dashboard. Default: true.
     pub enabled: bool,
-    /// How many pods serve it, 0 to 100. Default: 1.
+    /// Number of dashboard pods, 0 to 100. Default: 1.
     #[schemars(range(min = 0, max = 100))]
     pub replicas: i32,
-    /// The Service before it.
+    /// The Service for the dashboard.
     pub service: Service,
-    /// An Ingress before the Service; absent: none.
+    /// An Ingress for the Service. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
-    /// An HTTPRoute of the Gateway API before the Service; absent: none.
+    /// An HTTPRoute of the Gateway API for the Service. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_route: Option<HttpRoute>,
-    /// Who may read and who may administrate. Without tokens reading is open and administration closed.
+    /// The path under which a proxy offers the dashboard, such as `/firehose`: no trailing slash, and not starting with a route of the
+    /// dashboard such as `/api`. The proxy may strip it or pass it on. Default: `/`.
+    #[schemars(length(min = 1, max = 200))]
+    #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self == '/' || self.matches('^(/[A-Za-z0-9._~-]+)+$')", "message": "dashboard.basePath must be a path such as /firehose, without a trailing slash" }]))]
+    pub base_path: String,
+    /// Who may read and who may administer. Without tokens, reading is open and administration is disabled.
     pub auth: Auth,
-    /// The origins whose pages may call the API from a browser, besides its own. Default: `http://localhost:3000` and
+    /// Origins allowed to call the API from a browser, besides the dashboard's own. Default: `http://localhost:3000` and
     /// `http://127.0.0.1:3000`.
     #[schemars(length(max = 32), inner(length(max = 512)))]
-    #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self.all(o, o.matches('^https?://[^/ ,]+$'))", "message": "each of dashboard.allowedOrigins is scheme, host and port only, such as https://example.com" }]))]
+    #[schemars(extend("x-kubernetes-validations" = [{ "rule": "self.all(o, o.matches('^https?://[^/ ,]+$'))", "message": "each of dashboard.allowedOrigins must be scheme, host and port only, such as https://example.com" }]))]
     pub allowed_origins: Vec<String>,
-    /// The pods of the dashboard.
+    /// Maximum number of open connections of a pod, 16 to 1000000. Default: 12000.
+    #[schemars(range(min = 16, max = 1_000_000))]
+    pub max_connections: i32,
+    /// Maximum number of open connections of a pod per peer address, 1 to 1000000; those of `trustedProxies` are exempt. Default: 6000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections_per_peer: i32,
+    /// Reverse proxies whose `X-Forwarded-For` is believed, as addresses or networks such as `10.0.0.0/8`: limits per client then count the
+    /// clients behind them. An ingress controller is one. Default: none.
+    #[schemars(length(max = 32), inner(length(max = 64)))]
+    pub trusted_proxies: Vec<String>,
+    /// Settings of the dashboard pods.
     pub pod: Pod,
 }
 
@@ -129,15 +145,15 @@ pub struct Dashboard {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MessageBuffer {
-    /// Whether the dashboard takes the messages of `POST /messages` and the workers write them. Default: false.
+    /// Whether the dashboard accepts `POST /messages` and the workers write the messages. Default: false.
     pub enabled: bool,
-    /// The most messages of one batch, 1 to 10000. Default: 50.
+    /// Maximum messages per batch, 1 to 10000. Default: 50.
     #[schemars(range(min = 1, max = 10_000))]
     pub batch_size: i32,
-    /// How long a message waits for others of its batch, 1ms to 1m. Default: 2s.
+    /// How long to wait for a batch to fill, 1ms to 1m. Default: 2s.
     pub batch_delay: Time,
-    /// Whether `POST /simulate` and `DELETE /reset` are open without the admin token, as the frontend of the message system calls
-    /// them. Not together with `dashboard.auth.readTokenSecret`. Default: false.
+    /// Whether `POST /simulate` and `DELETE /reset` need no admin token, which the frontend of the message system expects. Cannot be
+    /// combined with `dashboard.auth.readTokenSecret`. Default: false.
     pub open_admin: bool,
 }
 
@@ -167,6 +183,7 @@ impl Default for Workers {
             batch_size: 1000,
             batch_delay: "50ms".into(),
             claim_time: "60s".into(),
+            delete_grace: "24h".into(),
             pod: Pod::default(),
         }
     }
@@ -200,8 +217,12 @@ impl Default for Dashboard {
             service: Service::default(),
             ingress: None,
             http_route: None,
+            base_path: "/".to_owned(),
             auth: Auth::default(),
             allowed_origins: ["http://localhost:3000", "http://127.0.0.1:3000"].map(str::to_owned).into(),
+            max_connections: 12_000,
+            max_connections_per_peer: 6_000,
+            trusted_proxies: Vec::new(),
             pod: Pod::default(),
         }
     }

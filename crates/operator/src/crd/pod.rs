@@ -1,4 +1,4 @@
-//! The image, and what a person may say of the pods of a part.
+//! The image, and the settings of the pods of a part.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub struct Image {
     pub reference: Option<String>,
     /// `IfNotPresent` (default), `Always` or `Never`.
     pub pull_policy: PullPolicy,
-    /// Names of Secrets of type kubernetes.io/dockerconfigjson for a private registry.
+    /// Names of Secrets of type kubernetes.io/dockerconfigjson, for a private registry.
     #[schemars(length(max = 16))]
     pub pull_secrets: Vec<String>,
 }
@@ -26,56 +26,63 @@ pub struct Image {
 /// When an image is pulled.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PullPolicy {
-    /// When the node does not have it.
+    /// Pulled if the node does not have it.
     #[default]
     IfNotPresent,
-    /// Always.
+    /// Pulled at every start.
     Always,
-    /// Never.
+    /// Never pulled.
     Never,
 }
 
-/// The pods of a part. Everything is as in a Pod's own spec.
+/// Settings of the pods of a part. Each works as in a pod spec.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pod {
-    /// Labels of the pods besides those that the operator sets, which stay as they are.
+    /// Additional labels of the pods. Labels that the operator sets cannot be overridden.
     pub labels: BTreeMap<String, String>,
     /// Annotations of the pods.
     pub annotations: BTreeMap<String, String>,
-    /// What the container asks for and may use at most. Default: requests and limits that fit the part; see the operations guide.
+    /// Resource requests and limits of the container. Default: sized for the part, see the operations guide.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// Labels that a node must have.
+    /// Labels that a node must have to run the pods.
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the pods tolerate.
     pub tolerations: Vec<Toleration>,
-    /// Rules of scheduling, as `kubectl explain pod.spec.affinity` shows.
+    /// Scheduling rules, see `kubectl explain pod.spec.affinity`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Free>,
-    /// How pods spread over zones and nodes, as `kubectl explain pod.spec.topologySpreadConstraints` shows. Default: over nodes, where they
-    /// can.
+    /// How pods spread over zones and nodes, see `kubectl explain pod.spec.topologySpreadConstraints`. Default: over nodes, if possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topology_spread_constraints: Option<Vec<Free>>,
-    /// The PriorityClass.
+    /// The PriorityClass of the pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,
-    /// A ServiceAccount of one's own. Default: one that the operator makes, which may do nothing.
+    /// Your own ServiceAccount. Default: one that the operator creates, with no permissions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
-    /// Further environment variables. A variable that names a setting goes before the pipeline's own value; see the settings page.
+    /// Additional environment variables. A variable that names a setting overrides the pipeline's value, see the settings page.
     pub extra_env: Vec<EnvVar>,
-    /// Further volumes, as `kubectl explain pod.spec.volumes` shows; such as a certificate authority of one's own.
+    /// Additional volumes, for example with your own certificate authority, see `kubectl explain pod.spec.volumes`.
     pub extra_volumes: Vec<Free>,
-    /// Where they are mounted, as `kubectl explain pod.spec.containers.volumeMounts` shows.
+    /// Where additional volumes are mounted, see `kubectl explain pod.spec.containers.volumeMounts`.
     pub extra_volume_mounts: Vec<Free>,
-    /// How long a pod may take to end, seconds, 5 to 3600. Default: 45.
+    /// The security context of the pods, see `kubectl explain pod.spec.securityContext`. Each key replaces the operator's. Default:
+    /// `runAsNonRoot: true`, `seccompProfile: {type: RuntimeDefault}`; the user is the image's, or the platform's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub security_context: Option<Free>,
+    /// The security context of the container, see `kubectl explain pod.spec.containers.securityContext`. Each key replaces the
+    /// operator's. Default: no privileges, no capabilities, a read-only root file system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_security_context: Option<Free>,
+    /// How long a pod may take to terminate, in seconds, 5 to 3600. Default: 45.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 5, max = 3600))]
     pub termination_grace_period_seconds: Option<i64>,
 }
 
-/// Something that Kubernetes itself checks when the pods are made: its schema is not repeated here.
+/// A value that Kubernetes itself validates when the pods are created: its schema is not repeated here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Free(pub Value);

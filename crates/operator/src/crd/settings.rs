@@ -1,4 +1,4 @@
-//! Logs, traces, and what Prometheus is told.
+//! Logging, tracing and monitoring.
 
 use std::collections::BTreeMap;
 
@@ -8,45 +8,45 @@ use serde::{Deserialize, Serialize};
 use super::sources::SecretKey;
 use super::values::Time;
 
-/// Logs, traces, and what Prometheus is told.
+/// Logging, tracing and monitoring.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Telemetry {
-    /// The least level that is logged: `error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as `info,penstock_ingest=debug`.
+    /// Minimum level that is logged: `error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as `info,penstock_ingest=debug`.
     /// Default: `info`.
     #[schemars(length(min = 1, max = 512))]
     pub log_level: String,
-    /// `json` (default), one object a line, or `pretty`, for people.
+    /// `json` (default), one object per line, or `pretty`, for people.
     pub log_format: LogFormat,
-    /// A ServiceMonitor for the Prometheus operator. Nothing happens where the cluster does not know that kind.
+    /// A ServiceMonitor for the Prometheus operator. Ignored if the cluster does not have that kind.
     pub service_monitor: Monitor,
-    /// A PrometheusRule with the alerts. Nothing happens where the cluster does not know that kind.
+    /// A PrometheusRule with the alerts. Ignored if the cluster does not have that kind.
     pub prometheus_rule: Monitor,
-    /// An OpenTelemetry collector that is sent traces, and metrics where they are wanted.
+    /// The OpenTelemetry collector that receives traces, and metrics if enabled.
     pub otlp: Otlp,
 }
 
-/// An OpenTelemetry collector that is sent traces, and metrics where they are wanted.
+/// The OpenTelemetry collector that receives traces, and metrics if enabled.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Otlp {
-    /// Its address, such as `http://collector.monitoring:4317`; `https://…` for TLS. Default: none, and then nothing is traced.
+    /// URL of the collector, such as `http://collector.monitoring:4317`; `https://…` for TLS. Default: none, and tracing is off.
     #[schemars(length(min = 1, max = 1024))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// How it is spoken to: `grpc` (default), by custom on port 4317, or `http/protobuf`, on port 4318.
+    /// Protocol used to reach the collector: `grpc` (default), usually on port 4317, or `http/protobuf`, usually on port 4318.
     pub protocol: OtlpProtocol,
-    /// The Secret with headers for it, as text such as `authorization=Bearer%20…`.
+    /// The Secret key that holds request headers for the collector, such as `authorization=Bearer%20…`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers_secret: Option<SecretKey>,
-    /// One event, or HTTP request, in so many is traced, 1 to 1000000; errors and what is slow are traced always. Default: 1000.
+    /// Traces one in this many events or HTTP requests, 1 to 1000000; errors and slow ones are always traced. Default: 1000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub sample_one_in: u32,
-    /// Whether metrics are sent to it too. Default: false, Prometheus reads them.
+    /// Whether metrics are sent to the collector too. Default: false, Prometheus scrapes them.
     pub metrics: bool,
 }
 
-/// How a collector is spoken to.
+/// The protocol used to reach a collector.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OtlpProtocol {
     /// gRPC.
@@ -58,11 +58,11 @@ pub enum OtlpProtocol {
     HttpProtobuf,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     #[default]
     Json,
     /// For people.
@@ -73,11 +73,11 @@ pub enum LogFormat {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Monitor {
-    /// Whether there is one. Default: false.
+    /// Whether to create it. Default: false.
     pub enabled: bool,
-    /// How often metrics are read (ServiceMonitor) or rules judged (PrometheusRule), 1s to 1h. Default: 30s.
+    /// How often metrics are scraped (ServiceMonitor) or rules evaluated (PrometheusRule), 1s to 1h. Default: 30s.
     pub interval: Time,
-    /// Labels by which Prometheus selects it, such as `release: prometheus`.
+    /// Labels by which Prometheus selects the object, such as `release: prometheus`.
     pub labels: BTreeMap<String, String>,
 }
 

@@ -1,66 +1,68 @@
-//! What the operator answers.
+//! The status that the operator reports.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the operator has seen and done.
+/// Observed state of the pipeline.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PipelineStatus {
-    /// The generation of the resource that this status speaks of.
+    /// The generation of the resource that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The state in one word.
+    /// Summary of the state, in one word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// Ready, IngestConnected, WorkersAvailable, LagKnown, Stalled and DataLoss, each with a reason a person can act on.
+    /// Ready, Reconciling, RedisReachable, DatabaseReachable, Migrated, IngestConnected, WorkersAvailable, LagKnown, Progressing,
+    /// DataLoss, Verified and Healed, in this order, each with a reason and an actionable message. In the phase Failed, and only then, there is Stalled
+    /// too: tools that wait for the resource (Helm, Flux) read in it that they wait in vain.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// What ingest does.
+    /// State of ingest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingest: Option<IngestStatus>,
-    /// What the workers do.
+    /// State of the workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<WorkersStatus>,
-    /// What became of the tables.
+    /// State of the migration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub migration: Option<MigrationStatus>,
 }
 
-/// The state in one word.
+/// Summary of the state, in one word.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
-    /// What is needed is not there yet: the tables, the pods, Redis.
+    /// Waiting for something that is needed: a Secret, the tables, the pods, Redis.
     Pending,
-    /// Everything that is switched on runs.
+    /// All enabled parts are running.
     Running,
-    /// Something that is switched on does not run as it should; the conditions say what.
+    /// An enabled part is not working as it should; the conditions say which.
     Degraded,
-    /// `spec.suspend` is true and nothing runs.
+    /// `spec.suspend` is true and nothing is running.
     Suspended,
-    /// The resource cannot be carried out as it is written; the condition Ready says why.
+    /// Somebody has to change something: the resource is invalid, or its Redis prefix is another pipeline's. The condition Ready says what.
     Failed,
     /// The resource is being deleted.
     Deleting,
 }
 
-/// One condition, as everywhere in Kubernetes.
+/// One condition, in the form common to Kubernetes.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Its name.
+    /// Type of the condition.
     #[serde(rename = "type")]
     pub kind: String,
     /// `True`, `False` or `Unknown`.
     pub status: ConditionStatus,
-    /// Why, in one word.
+    /// Reason in one word.
     pub reason: String,
-    /// Why, in a sentence, and what to do.
+    /// Reason in a sentence, and what to do.
     pub message: String,
-    /// Since when it has this status.
+    /// When the status last changed.
     pub last_transition_time: Time,
-    /// The generation of the resource that it speaks of.
+    /// The generation of the resource that this condition describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
@@ -72,82 +74,82 @@ pub enum ConditionStatus {
     True,
     /// It does not.
     False,
-    /// That is not known.
+    /// It is not known whether it holds.
     Unknown,
 }
 
-/// What ingest does, by its own words in Redis.
+/// State of ingest, as it reports it in Redis.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IngestStatus {
-    /// Whether it reads a relay. Absent: not known.
+    /// Whether ingest is connected to a relay. Absent: unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected: Option<bool>,
-    /// The relay that it reads.
+    /// URL of the relay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// The number of the last event in the stream.
+    /// Sequence number of the last event in the stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// Event time against now, seconds. Absent: not known.
+    /// Age of the newest event in the stream, in seconds. Absent: unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_seconds: Option<i64>,
-    /// The same for people, such as `3s` or `5h12m`.
+    /// The same in readable form, such as `3s` or `5h12m`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<String>,
-    /// Whether it has stopped reading because the stream is full.
+    /// Whether reading is paused because the stream is full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
 }
 
-/// What the workers do.
+/// State of the workers.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkersStatus {
-    /// How many pods there are.
+    /// Number of worker pods.
     pub replicas: i32,
-    /// How many of them are ready.
+    /// Number of ready worker pods.
     pub ready: i32,
-    /// How many there should be.
+    /// Desired number of workers.
     pub desired: i32,
-    /// Ready of wanted, such as `3/4`.
+    /// Ready of desired, such as `3/4`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// The label selector of the pods, for the scale subresource.
+    /// Label selector of the pods, for the scale subresource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// Entries that wait for a worker: a number, `>= N` where only a lower bound is known, or `unknown`.
+    /// Entries waiting for a worker: a number, `>= N` if only a lower bound is known, or `unknown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backlog: Option<Backlog>,
-    /// Entries read and not acknowledged.
+    /// Entries read but not acknowledged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending: Option<i64>,
-    /// Entries that arrive, a second, such as `420.5`. Absent: not known.
+    /// Entries arriving per second, such as `420.5`. Absent: unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arrival_rate: Option<String>,
-    /// Entries that are acknowledged, a second. Absent: not known.
+    /// Entries acknowledged per second. Absent: unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_rate: Option<String>,
-    /// Why there are as many as there are, in one word.
+    /// Reason for the number of workers, in one word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The same in a sentence, with the numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// When their number was last changed.
+    /// When the number of workers last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_scale_time: Option<Time>,
 }
 
-/// Entries that wait, as text: a number, `>= N` or `unknown`.
+/// Entries waiting, as text: a number, `>= N` or `unknown`.
 pub type Backlog = String;
 
-/// What became of the tables.
+/// State of the migration.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MigrationStatus {
-    /// The hash of the schema that the workers of this version need.
+    /// Hash of the schema that this version of the workers needs.
     pub schema: String,
-    /// Whether the tables are as they need them.
+    /// Whether the tables have that schema.
     pub done: bool,
 }

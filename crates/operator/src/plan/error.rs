@@ -1,28 +1,28 @@
-//! Why a pipeline cannot be carried out as it is written.
+//! Why a pipeline is invalid as it is written.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// Why a pipeline cannot be carried out as it is written.
+/// Why a pipeline is invalid as it is written.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum PlanError {
     /// The name cannot be the beginning of a Service's name.
     #[error(
-        "metadata.name {name:?} must have at most 50 characters, a-z, 0-9 and -, the first a letter, the last not a -: \
-         delete the pipeline and apply it under another name"
+        "metadata.name {name:?} is not allowed: use at most 50 characters of a-z, 0-9 and -, begin with a letter and do not \
+         end with -. Delete the pipeline and create it under another name"
     )]
     Name {
         /// The name.
         name: String,
     },
     /// The object is not from an API server.
-    #[error("the pipeline has no namespace or no uid, so nothing can be owned by it: apply it to a cluster")]
+    #[error("the pipeline has no namespace or no uid, so it cannot own anything: apply it to a cluster")]
     Identity,
     /// There is no image to run.
-    #[error("image.reference is not set, and the operator does not know its own image: give image.reference")]
+    #[error("image.reference is not set and the operator does not know its own image: set image.reference")]
     Image,
-    /// Fields hold what is not allowed.
+    /// Fields have values that are not allowed.
     #[error("{}", list(.0))]
     Fields(Vec<BadField>),
     /// Secrets or keys in them are missing.
@@ -33,7 +33,7 @@ pub enum PlanError {
     WriteSettings(String),
 }
 
-/// A field that holds what is not allowed.
+/// A field whose value is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadField {
     /// The field, from `spec` on.
@@ -77,7 +77,7 @@ impl fmt::Display for BadField {
 impl fmt::Display for MissingSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { field, name, key } = self;
-        write!(f, "{field}: Secret {name} with a key {key} that is not empty is not in the namespace: make it")
+        write!(f, "{field}: Secret {name} needs a non-empty key {key}: create it in the pipeline's namespace")
     }
 }
 

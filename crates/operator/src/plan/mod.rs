@@ -12,30 +12,38 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use penstock_core::settings::Settings;
 
-pub(crate) use check::{SETTINGS_FOLDER, SETTINGS_VOLUME};
+pub(crate) use check::{REPOS_FOLDER, REPOS_VOLUME, SETTINGS_FOLDER, SETTINGS_VOLUME};
 pub use error::{BadField, MissingSecret, PlanError};
 pub use part::Part;
 pub use secrets::{Reference, Secrets, references};
 
 use crate::crd::{AutoscalingMode, FirehosePipeline, FirehosePipelineSpec};
+use crate::hash::{HashKey, hash_of_token};
 
+pub(crate) use settings::FILTER_FILES;
 use settings::File;
 
 /// What the operator and the cluster know besides the pipeline itself.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct Dereferenced {
     /// The image of pipelines that name none: the operator's own. Empty: not known.
     pub default_image: String,
     /// The hash of the schema that this version's workers need.
     pub schema: String,
     /// The optional kinds that the cluster knows.
     pub api: Apis,
+    /// The operator's own key of the hashes of Secrets.
+    pub hash_key: HashKey,
     /// What stands in the Secrets that [`references`] names.
     pub secrets: Secrets,
-    /// Where KEDA asks the operator, such as `http://penstock.penstock.svc:8080`. Absent: nowhere.
+    /// The URL at which KEDA asks the operator, such as `http://penstock.penstock.svc:8080`. Absent: none.
     pub recommendation_url: Option<String>,
+    /// The base URL of the runbooks.
+    pub runbooks_url: String,
     /// Whether the workers' Deployment exists: one is not made for a pipeline that is suspended.
     pub workers_exist: bool,
+    /// Whether a backfill of the pipeline is at work, for which there must be healers.
+    pub backfills: bool,
 }
 
 /// The optional kinds that the cluster knows.
@@ -76,13 +84,17 @@ pub struct Plan {
     pub api: Apis,
     /// Where KEDA asks for the number of workers, the pipeline's own path included.
     pub recommendation_url: Option<String>,
+    /// The base URL of the runbooks, without a slash at its end.
+    pub runbooks_url: String,
     /// Whether the workers' Deployment exists.
     pub workers_exist: bool,
-    /// In what time a backlog should be worked off.
+    /// By what the healers know the operator's token, where there are healers: the hash of it, which tells nobody the token.
+    pub heal_token_hash: Option<String>,
+    /// Target time to clear a backlog.
     pub drain_target: Duration,
-    /// Over how long the greatest recommendation counts before workers are taken away.
+    /// How far to look back before scaling down: the highest recommendation wins.
     pub stabilization_window: Duration,
-    /// What was asked for and cannot be had here; nothing else fails by it.
+    /// What was asked for and this cluster cannot provide; nothing else fails because of it.
     pub left_out: Vec<LeftOut>,
 }
 
@@ -99,9 +111,11 @@ pub struct PartPlan {
     pub admin_port: u16,
     /// The port of the dashboard's API.
     pub http_port: u16,
+    /// How much memory its caches of repos and of identities may take, in bytes.
+    pub caches: u64,
 }
 
-/// Something that was asked for and cannot be had in this cluster.
+/// Something that was asked for and this cluster cannot provide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     /// The field that asks for it.
@@ -116,39 +130,42 @@ impl Plan {
     /// Checks a pipeline against what is known.
     ///
     /// # Errors
-    /// Names every field that cannot be carried out, and what to write instead.
-    pub fn new(pipeline: &FirehosePipeline, seen: &Seen) -> Result<Self, PlanError> {
+    /// Names every field that is not valid, and what to write instead.
+    pub fn new(pipeline: &FirehosePipeline, known: &Dereferenced) -> Result<Self, PlanError> {
         let (name, namespace, owner) = identity(pipeline)?;
         let spec = &pipeline.spec;
-        let image = spec.image.reference.clone().unwrap_or_else(|| seen.default_image.clone());
+        let image = spec.image.reference.clone().unwrap_or_else(|| known.default_image.clone());
         if image.is_empty() {
             return Err(PlanError::Image);
         }
         let times = check::fields(spec)?;
         // Nothing that is suspended runs, and so nothing reads them.
         if !spec.suspend {
-            secrets::present(pipeline, &seen.secrets)?;
+            secrets::present(pipeline, known.backfills, &known.secrets)?;
         }
         let file = File::new(spec, &namespace, &name)?;
-        let settings = file.load(spec, &seen.secrets)?;
-        let parts = Part::enabled(spec)
+        let settings = file.load(spec, &known.secrets)?;
+        let parts: Vec<PartPlan> = Part::enabled(spec, known.backfills)
             .map(|part| {
-                let own = file.load_for(part, spec, &seen.secrets)?;
+                let own = file.load_for(part, spec, &known.secrets)?;
                 Ok(PartPlan {
                     part,
                     settings_hash: file.hash_for(part),
-                    secrets_hash: secrets::hash_for(part, spec, &seen.secrets),
+                    secrets_hash: secrets::hash_for(part, spec, &known.secrets, &known.hash_key),
                     admin_port: own.telemetry.admin_address.port(),
                     http_port: own.dashboard.address.port(),
+                    caches: part.caches(&own),
                 })
             })
             .collect::<Result<_, PlanError>>()?;
-        let recommendation_url = seen
+        let recommendation_url = known
             .recommendation_url
             .as_ref()
             .map(|url| format!("{}/recommendation/{namespace}/{name}", url.trim_end_matches('/')));
+        let heals = parts.iter().any(|own| own.part == Part::Heal);
         Ok(Self {
-            left_out: left_out(spec, seen.api, recommendation_url.is_some()),
+            heal_token_hash: heals.then(|| hash_of_token(&known.hash_key.heal_token(&owner.uid))),
+            left_out: left_out(spec, known.api, recommendation_url.is_some()),
             name,
             namespace,
             owner,
@@ -157,10 +174,11 @@ impl Plan {
             parts,
             settings,
             settings_file: file.text,
-            schema: seen.schema.clone(),
-            api: seen.api,
+            schema: known.schema.clone(),
+            api: known.api,
             recommendation_url,
-            workers_exist: seen.workers_exist,
+            runbooks_url: known.runbooks_url.trim_end_matches('/').to_owned(),
+            workers_exist: known.workers_exist,
             drain_target: times.drain_target,
             stabilization_window: times.stabilization_window,
         })
@@ -178,7 +196,7 @@ impl Plan {
         self.spec.workers.enabled && (self.workers_exist || !self.spec.suspend)
     }
 
-    /// Says whether KEDA can be told to scale the workers.
+    /// Says whether KEDA scales the workers.
     #[must_use]
     pub fn by_keda(&self) -> bool {
         self.spec.workers.enabled
@@ -213,28 +231,28 @@ fn left_out(spec: &FirehosePipelineSpec, api: Apis, recommends: bool) -> Vec<Lef
         (
             keda && !api.scaled_object,
             "workers.autoscaling.mode",
-            "the cluster has no ScaledObject, so nobody changes the number of workers: install KEDA, or write operator",
+            "the cluster has no ScaledObject kind, so the operator scales the workers: install KEDA, or set it to operator",
         ),
         (
             keda && api.scaled_object && !recommends,
             "workers.autoscaling.mode",
-            "the operator was not told the address at which KEDA asks it, so nobody changes the number of workers: set \
-             operator.recommendationUrl of the operator, or write operator",
+            "operator.recommendationUrl is not set, so KEDA cannot ask the operator, and the operator scales the workers: set \
+             it in the operator's settings, or set this field to operator",
         ),
         (
             spec.dashboard.enabled && spec.dashboard.http_route.is_some() && !api.http_route,
             "dashboard.httpRoute",
-            "the cluster has no HTTPRoute: install the Gateway API, or give dashboard.ingress",
+            "the cluster has no HTTPRoute kind: install the Gateway API, or use dashboard.ingress",
         ),
         (
             spec.telemetry.service_monitor.enabled && !api.service_monitor,
             "telemetry.serviceMonitor",
-            "the cluster has no ServiceMonitor: install the Prometheus operator, or let Prometheus find the pods itself",
+            "the cluster has no ServiceMonitor kind: install the Prometheus operator, or let Prometheus discover the pods",
         ),
         (
             spec.telemetry.prometheus_rule.enabled && !api.prometheus_rule,
             "telemetry.prometheusRule",
-            "the cluster has no PrometheusRule: install the Prometheus operator, or give Prometheus the rules itself",
+            "the cluster has no PrometheusRule kind: install the Prometheus operator, or load the rules into Prometheus",
         ),
     ];
     wanted.into_iter().filter(|(missing, ..)| *missing).map(|(_, field, why)| LeftOut { field, why }).collect()

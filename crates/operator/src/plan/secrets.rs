@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::api::core::v1::EnvVar;
+use penstock_core::settings::without_line_end;
 
 use super::error::{MissingSecret, PlanError};
 use super::part::Part;
 use crate::crd::{FirehosePipeline, FirehosePipelineSpec, SecretKey};
-use crate::hash::hash;
+use crate::hash::HashKey;
 
 /// What stands in Secrets, by name and key; never printed.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -28,9 +29,9 @@ pub struct Reference {
 // === impl Secrets ===
 
 impl Secrets {
-    /// Takes the text under a key.
+    /// Takes the text under a key, without the end of a line.
     pub fn insert(&mut self, secret: &SecretKey, text: impl Into<String>) {
-        self.0.insert((secret.name.clone(), secret.key.clone()), text.into());
+        self.0.insert((secret.name.clone(), secret.key.clone()), without_line_end(text.into()));
     }
 
     /// Returns the text under a key.
@@ -46,13 +47,18 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// Lists every key of a Secret that must be read before the pipeline can be planned, each with the field that names it.
+/// Lists every key of a Secret that must be read before the pipeline can be planned, each with the field that names it; those of the
+/// healers too, whether there are any or not.
 #[must_use]
 pub fn references(pipeline: &FirehosePipeline) -> Vec<Reference> {
+    all(pipeline, true)
+}
+
+fn all(pipeline: &FirehosePipeline, backfills: bool) -> Vec<Reference> {
     let spec = &pipeline.spec;
     // The operator itself reads Redis, whatever parts there are.
-    let mut all: Vec<Reference> = required("redis.urlSecret", spec.redis.url_secret.as_ref()).collect();
-    for reference in Part::enabled(spec).flat_map(|part| of(part, spec)) {
+    let mut all: Vec<Reference> = of_redis(spec).collect();
+    for reference in Part::enabled(spec, backfills).flat_map(|part| of(part, spec)) {
         if !all.contains(&reference) {
             all.push(reference);
         }
@@ -68,8 +74,8 @@ pub(super) fn of_variable(variable: &EnvVar) -> Option<(SecretKey, bool)> {
 }
 
 /// Fails where a Secret is missing that the pods do not start without.
-pub(super) fn present(pipeline: &FirehosePipeline, secrets: &Secrets) -> Result<(), PlanError> {
-    let missing: Vec<MissingSecret> = references(pipeline)
+pub(super) fn present(pipeline: &FirehosePipeline, backfills: bool, secrets: &Secrets) -> Result<(), PlanError> {
+    let missing: Vec<MissingSecret> = all(pipeline, backfills)
         .into_iter()
         .filter(|reference| !reference.optional && secrets.get(&reference.secret).is_none_or(str::is_empty))
         .map(|Reference { field, secret: SecretKey { name, key }, .. }| MissingSecret { field, name, key })
@@ -77,16 +83,18 @@ pub(super) fn present(pipeline: &FirehosePipeline, secrets: &Secrets) -> Result<
     if missing.is_empty() { Ok(()) } else { Err(PlanError::Secrets(missing)) }
 }
 
-/// Returns what changes with the content of a part's Secrets, where it has any.
-pub(super) fn hash_for(part: Part, spec: &FirehosePipelineSpec, secrets: &Secrets) -> Option<String> {
+/// Returns what changes with the content of a part's Secrets, where it has any, and says nothing of it to who has not the key.
+pub(super) fn hash_for(part: Part, spec: &FirehosePipelineSpec, secrets: &Secrets, key: &HashKey) -> Option<String> {
     let references = of(part, spec);
     let texts = references.iter().map(|reference| secrets.get(&reference.secret).unwrap_or_default());
-    (!references.is_empty()).then(|| hash(texts))
+    (!references.is_empty()).then(|| key.hash(texts))
 }
 
 fn of(part: Part, spec: &FirehosePipelineSpec) -> Vec<Reference> {
-    let redis = required("redis.urlSecret", spec.redis.url_secret.as_ref()).filter(|_| part != Part::Migrate);
+    let redis = of_redis(spec).filter(|_| part != Part::Migrate);
     let postgres = required("postgres.urlSecret", spec.postgres.url_secret.as_ref());
+    let direct = required("postgres.directUrlSecret", spec.postgres.direct_url_secret.as_ref())
+        .filter(|_| part == Part::Migrate);
     let auth = &spec.dashboard.auth;
     let tokens = required("dashboard.auth.readTokenSecret", auth.read_token_secret.as_ref())
         .chain(required("dashboard.auth.adminTokenSecret", auth.admin_token_secret.as_ref()))
@@ -97,7 +105,12 @@ fn of(part: Part, spec: &FirehosePipelineSpec) -> Vec<Reference> {
         let (secret, optional) = of_variable(variable)?;
         Some(Reference { field: format!("{}.extraEnv {}", part.pod_field(), variable.name), secret, optional })
     });
-    redis.chain(postgres).chain(tokens).chain(headers).chain(variables).collect()
+    redis.chain(postgres).chain(direct).chain(tokens).chain(headers).chain(variables).collect()
+}
+
+fn of_redis(spec: &FirehosePipelineSpec) -> impl Iterator<Item = Reference> {
+    let certificates = spec.redis.certificates().flat_map(|(_, field, secret)| required(field, Some(secret)));
+    required("redis.urlSecret", spec.redis.url_secret.as_ref()).chain(certificates)
 }
 
 fn required(field: &str, secret: Option<&SecretKey>) -> impl Iterator<Item = Reference> {

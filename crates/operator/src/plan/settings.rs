@@ -1,30 +1,40 @@
-//! The settings file, and whether each part would start with it: what a service would refuse is told before a pod is made.
+//! The settings file, and whether each part would start with it: what a service would refuse is reported before a pod is made.
 
 use std::collections::BTreeMap;
 
 use penstock_core::settings::{Layers, Origin, SettingError, Settings};
 use serde_json::{Map, Value, json};
 
+use super::check::{REPOS_FOLDER, SETTINGS_FOLDER};
 use super::error::{BadField, PlanError};
 use super::part::Part;
 use super::secrets::{Secrets, of_variable};
-use crate::crd::{FirehosePipelineSpec, LogFormat, OtlpProtocol, Start, Telemetry};
+use crate::crd::{Filter, FirehosePipelineSpec, LogFormat, Memory, OtlpProtocol, Start, Telemetry};
 use crate::hash::hash;
 
-/// What carries an address, or headers, out of a Secret: variable and field.
-const ADDRESSES: [(&str, &str); 3] = [
+/// What carries an address, headers or a certificate out of a Secret: variable and field.
+const ADDRESSES: [(&str, &str); 7] = [
     ("REDIS_URL", "redis.urlSecret"),
     ("DATABASE_URL", "postgres.urlSecret"),
+    ("DATABASE_DIRECT_URL", "postgres.directUrlSecret"),
     ("PENSTOCK_TELEMETRY_OTLP_HEADERS", "telemetry.otlp.headersSecret"),
+    ("PENSTOCK_REDIS_TLS_CA", "redis.tls.caSecret"),
+    ("PENSTOCK_REDIS_TLS_CERT", "redis.tls.certSecret"),
+    ("PENSTOCK_REDIS_TLS_KEY", "redis.tls.keySecret"),
 ];
 
 /// Settings that are called otherwise in the resource.
-const FIELDS: [(&str, &str); 4] = [
+const FIELDS: [(&str, &str); 5] = [
+    ("heal.spill", "heal.memory"),
     ("redis.maxStreamLen", "redis.maxStreamLength"),
     ("worker.", "workers."),
     ("telemetry.otlpEndpoint", "telemetry.otlp.endpoint"),
     ("telemetry.sampleRatio", "telemetry.otlp.sampleOneIn"),
 ];
+
+/// The lists of the filter: settings, and files beside that of the settings.
+pub(crate) const FILTER_FILES: [(&str, &str); 3] =
+    [("collections", "filter-collections"), ("repos", "filter-repos"), ("excludeRepos", "filter-exclude-repos")];
 
 /// The settings file of a pipeline.
 pub(super) struct File {
@@ -38,8 +48,22 @@ pub(super) struct File {
 impl File {
     /// Writes down what the resource says, in the names of the settings.
     pub(super) fn new(spec: &FirehosePipelineSpec, namespace: &str, name: &str) -> Result<Self, PlanError> {
-        let FirehosePipelineSpec { relay, redis, postgres, ingest, workers, dashboard, telemetry, .. } = spec;
+        let FirehosePipelineSpec {
+            relay,
+            redis,
+            postgres,
+            ingest,
+            workers,
+            verify,
+            filter,
+            identity,
+            heal,
+            dashboard,
+            telemetry,
+            ..
+        } = spec;
         let key_prefix = Some(&redis.key_prefix).filter(|prefix| !prefix.is_empty());
+        let base_path = Some(&dashboard.base_path).filter(|path| *path != "/");
         let start = match relay.start {
             Start::Live => "live",
             Start::Oldest => "oldest",
@@ -53,7 +77,13 @@ impl File {
                     "cursorKey": redis.cursor_key, "group": redis.group, "maxStreamLen": redis.max_stream_length,
                 }),
             ),
-            ("postgres", json!({"url": postgres.url, "poolSize": postgres.pool_size})),
+            (
+                "postgres",
+                json!({
+                    "url": postgres.url, "poolSize": postgres.pool_size, "passwordFile": postgres.password_file,
+                    "passwordCommand": postgres.password_command, "schema": postgres.schema,
+                }),
+            ),
             (
                 "ingest",
                 json!({
@@ -66,20 +96,66 @@ impl File {
                 "worker",
                 json!({
                     "batchSize": workers.batch_size, "batchDelay": workers.batch_delay, "claimTime": workers.claim_time,
+                    "deleteGrace": workers.delete_grace,
                 }),
             ),
-            ("dashboard", json!({"allowedOrigins": dashboard.allowed_origins})),
+            (
+                "verify",
+                json!({
+                    "mode": verify.mode.name(), "signatures": verify.signatures.name(),
+                    "unresolved": verify.unresolved.name(), "memory": bytes(&verify.memory),
+                }),
+            ),
+            (
+                "identity",
+                json!({
+                    "enabled": identity.enabled, "plcUrl": identity.plc_url, "rate": identity.rate,
+                    "timeout": identity.timeout, "maxAge": identity.max_age, "retryAfter": identity.retry_after,
+                    "memory": bytes(&identity.memory), "allowedNetworks": identity.allowed_networks,
+                    "dnsServer": identity.dns_server,
+                }),
+            ),
+            (
+                "heal",
+                json!({
+                    "parallelism": heal.parallelism, "auditRate": heal.audit_rate, "ofHost": heal.of_host, "hostRate": heal.host_rate, "spill": bytes(&heal.memory),
+                    "folder": REPOS_FOLDER, "mirrors": heal.mirrors,
+                }),
+            ),
+            (
+                "dashboard",
+                json!({
+                    "allowedOrigins": dashboard.allowed_origins, "basePath": base_path,
+                    "maxConnections": dashboard.max_connections,
+                    "maxConnectionsPerPeer": dashboard.max_connections_per_peer,
+                    "trustedProxies": dashboard.trusted_proxies,
+                }),
+            ),
+            (
+                "filter",
+                match filter {
+                    Some(_) => FILTER_FILES
+                        .map(|(setting, file)| (setting, format!("@{SETTINGS_FOLDER}/{file}")))
+                        .into_iter()
+                        .collect(),
+                    None => Value::Null,
+                },
+            ),
             ("telemetry", self::telemetry(telemetry, namespace, name)),
             ("pipeline", json!({"name": format!("{namespace}/{name}")})),
         ];
-        let sections: Map<String, Value> =
-            sections.into_iter().map(|(name, section)| (name.to_owned(), without_nulls(section))).collect();
+        let sections: Map<String, Value> = sections
+            .into_iter()
+            .filter(|(_, section)| !section.is_null())
+            .map(|(name, section)| (name.to_owned(), without_nulls(section)))
+            .collect();
         let text = serde_saphyr::to_string(&sections).map_err(|error| PlanError::WriteSettings(error.to_string()))?;
         Ok(Self { text, sections })
     }
 
     /// Reads the settings as they are without anybody's further variables.
     pub(super) fn load(&self, spec: &FirehosePipelineSpec, secrets: &Secrets) -> Result<Settings, PlanError> {
+        check_filter(spec.filter.as_ref())?;
         self.read(addresses(spec, secrets), &BTreeMap::new(), "")
     }
 
@@ -145,6 +221,22 @@ impl File {
     }
 }
 
+/// Reads the lists of the filter as ingest will: what it would refuse it would go on without.
+fn check_filter(filter: Option<&Filter>) -> Result<(), PlanError> {
+    let Some(Filter { collections, repos, exclude_repos }) = filter else { return Ok(()) };
+    let lists = [("collections", collections), ("repos", repos), ("excludeRepos", exclude_repos)];
+    let layers = lists.into_iter().filter(|(_, entries)| !entries.is_empty()).fold(
+        // Where somebody writes the path of a file, that is no entry.
+        Layers::default(),
+        |layers, (name, entries)| layers.flag(&format!("filter.{name}"), format!(",{}", entries.join(","))),
+    );
+    let bad = |error: SettingError| BadField {
+        message: format!("not allowed; allowed: {}", error.allowed),
+        field: error.field,
+    };
+    Settings::load(&layers).map(drop).map_err(|errors| PlanError::Fields(errors.0.into_iter().map(bad).collect()))
+}
+
 /// The section on logs and traces; of the collector only where there is one.
 fn telemetry(telemetry: &Telemetry, namespace: &str, name: &str) -> Value {
     let format = match telemetry.log_format {
@@ -174,11 +266,14 @@ fn telemetry(telemetry: &Telemetry, namespace: &str, name: &str) -> Value {
 /// The variables that carry addresses out of Secrets.
 fn addresses(spec: &FirehosePipelineSpec, secrets: &Secrets) -> BTreeMap<String, String> {
     let headers = spec.telemetry.otlp.headers_secret.as_ref();
-    let secret = [spec.redis.url_secret.as_ref(), spec.postgres.url_secret.as_ref(), headers];
-    ADDRESSES
-        .iter()
-        .zip(secret)
-        .filter_map(|((variable, _), secret)| Some(((*variable).to_owned(), secrets.get(secret?)?.to_owned())))
+    let postgres = &spec.postgres;
+    let secret =
+        [spec.redis.url_secret.as_ref(), postgres.url_secret.as_ref(), postgres.direct_url_secret.as_ref(), headers];
+    let addresses = ADDRESSES.iter().zip(secret).map(|((variable, _), secret)| (*variable, secret));
+    let certificates = spec.redis.certificates().map(|(variable, _, secret)| (variable, Some(secret)));
+    addresses
+        .chain(certificates)
+        .filter_map(|(variable, secret)| Some((variable.to_owned(), secrets.get(secret?)?.to_owned())))
         .collect()
 }
 
@@ -194,6 +289,11 @@ fn further(part: Part, spec: &FirehosePipelineSpec, secrets: &Secrets) -> BTreeM
         (variable.name.clone(), text)
     });
     variables.collect()
+}
+
+/// Writes an amount of memory as the settings read it; what is none, they refuse.
+fn bytes(memory: &Memory) -> Value {
+    memory.bytes().map_or_else(|| json!(memory.0), |bytes| json!(bytes))
 }
 
 fn field_of(setting: &str) -> String {

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::fixture::{FULL, MINIMAL, PASSWORD, pipeline, planned, seen, tree};
+use crate::fixture::{FULL, MINIMAL, PASSWORD, known, pipeline, planned, tree};
 
 fn refused(changes: &[(&str, serde_json::Value)]) -> String {
     planned(MINIMAL, changes).unwrap_err().to_string()
@@ -33,13 +33,20 @@ fn what_is_not_written_is_the_services_default() {
 #[test]
 fn what_a_service_would_refuse_is_told_by_its_field() {
     let error = refused(&[("workers.batchDelay", json!("1h")), ("redis.maxStreamLength", json!(1))]);
-    assert!(error.contains("workers.batchDelay: \"1h\" is not allowed; allowed: a time"), "{error}");
+    assert!(error.contains("workers.batchDelay: \"1h\" is not allowed; allowed: a duration"), "{error}");
     assert!(error.contains("redis.maxStreamLength"), "all at once: {error}");
+    for path in ["/api", "/a/../b", "firehose/"] {
+        let error = refused(&[("dashboard.basePath", json!(path))]);
+        assert!(
+            error.contains(&format!("dashboard.basePath: {path:?} is not allowed; allowed: a path such as")),
+            "{error}"
+        );
+    }
     let error = refused(&[("telemetry.logLevel", json!("loud"))]);
     assert!(error.contains("telemetry.logLevel"), "{error}");
     let secret = json!({ "name": "tokens", "key": "read" });
     let open = [("messageBuffer.openAdmin", json!(true)), ("dashboard.auth.readTokenSecret", secret)];
-    assert!(refused(&open).contains("messageBuffer.openAdmin: whoever may not read"), "{}", refused(&open));
+    assert!(refused(&open).contains("messageBuffer.openAdmin: clients that may not read"), "{}", refused(&open));
     let error = refused(&[("ingest.lowWatermark", json!(90))]);
     assert!(error.contains("ingest.lowWatermark") && error.contains("less than"), "{error}");
     let error = refused(&[("redis.url", json!("redis-cluster://redis:7000")), ("redis.urlSecret", json!(null))]);
@@ -59,11 +66,27 @@ fn a_variable_that_a_service_would_refuse_is_told_by_its_name() {
 #[test]
 fn a_bad_address_in_a_secret_is_told_without_its_password() {
     let pipeline = pipeline(MINIMAL, &[]);
-    let mut seen = seen(&pipeline);
-    seen.secrets.insert(pipeline.spec.redis.url_secret.as_ref().unwrap(), format!("http://:{PASSWORD}@redis"));
-    let error = Plan::new(&pipeline, &seen).unwrap_err();
+    let mut known = known(&pipeline);
+    known.secrets.insert(pipeline.spec.redis.url_secret.as_ref().unwrap(), format!("http://:{PASSWORD}@redis"));
+    let error = Plan::new(&pipeline, &known).unwrap_err();
     assert_eq!(error.reason(), "InvalidSpec");
     assert!(error.to_string().contains("redis.urlSecret") && !error.to_string().contains(PASSWORD), "{error}");
+}
+
+#[test]
+fn certificates_without_tls_and_half_a_pair_are_told_by_their_fields() {
+    let secret = |key: &str| json!({ "name": "redis-tls", "key": key });
+    let error = refused(&[
+        ("redis.url", json!("redis://redis:6379")),
+        ("redis.urlSecret", json!(null)),
+        ("redis.tls", json!({ "caSecret": secret("ca.crt") })),
+    ]);
+    assert!(error.contains("redis.tls.caSecret: ") && error.contains("not rediss://"), "{error}");
+    let error = refused(&[("redis.tls", json!({ "certSecret": secret("tls.crt") }))]);
+    assert!(error.contains("redis.tls.key"), "{error}");
+    let pair = json!({ "certSecret": secret("tls.crt"), "keySecret": secret("tls.key") });
+    let settings = planned(MINIMAL, &[("redis.tls", pair)]).unwrap().settings;
+    assert!(settings.redis.tls_cert.is_some() && settings.redis.tls_key.is_some());
 }
 
 #[test]
@@ -73,8 +96,8 @@ fn every_missing_secret_is_named_and_an_optional_one_is_not_missed() {
         {"name": "B", "valueFrom": {"secretKeyRef": {"name": "b", "key": "k"}}},
     ]);
     let pipeline = pipeline(MINIMAL, &[("workers.pod.extraEnv", variables)]);
-    let seen = Seen { secrets: Secrets::default(), ..seen(&pipeline) };
-    let error = Plan::new(&pipeline, &seen).unwrap_err();
+    let known = Dereferenced { secrets: Secrets::default(), ..known(&pipeline) };
+    let error = Plan::new(&pipeline, &known).unwrap_err();
     assert_eq!(error.reason(), "SecretMissing");
     let PlanError::Secrets(missing) = error else { panic!("{error}") };
     let fields: Vec<&str> = missing.iter().map(|missing| missing.field.as_str()).collect();
@@ -117,22 +140,22 @@ fn a_name_that_no_service_can_have_is_refused() {
     for name in ["1st", "a.b", "a-", &"a".repeat(51)] {
         let mut pipeline = pipeline(MINIMAL, &[]);
         pipeline.metadata.name = Some(name.to_owned());
-        assert_eq!(Plan::new(&pipeline, &seen(&pipeline)).unwrap_err().reason(), "InvalidName", "{name}");
+        assert_eq!(Plan::new(&pipeline, &known(&pipeline)).unwrap_err().reason(), "InvalidName", "{name}");
     }
 }
 
 #[test]
 fn without_an_image_nothing_is_planned() {
     let pipeline = pipeline(MINIMAL, &[]);
-    let seen = Seen { default_image: String::new(), ..seen(&pipeline) };
-    assert_eq!(Plan::new(&pipeline, &seen).unwrap_err().reason(), "ImageUnknown");
+    let known = Dereferenced { default_image: String::new(), ..known(&pipeline) };
+    assert_eq!(Plan::new(&pipeline, &known).unwrap_err().reason(), "ImageUnknown");
 }
 
 #[test]
 fn what_the_cluster_cannot_do_is_left_out_and_told() {
     let pipeline = pipeline(FULL, &[]);
-    let seen = Seen { api: Apis::default(), ..seen(&pipeline) };
-    let fields: Vec<&str> = Plan::new(&pipeline, &seen).unwrap().left_out.iter().map(|left| left.field).collect();
+    let known = Dereferenced { api: Apis::default(), ..known(&pipeline) };
+    let fields: Vec<&str> = Plan::new(&pipeline, &known).unwrap().left_out.iter().map(|left| left.field).collect();
     assert_eq!(
         fields,
         ["workers.autoscaling.mode", "dashboard.httpRoute", "telemetry.serviceMonitor", "telemetry.prometheusRule"]
@@ -152,7 +175,7 @@ fn every_sample_can_be_planned() {
             sample["metadata"]["namespace"] = json!("firehose");
             sample["metadata"]["uid"] = json!("22222222-2222-2222-2222-222222222222");
             let pipeline: FirehosePipeline = serde_json::from_value(sample).unwrap();
-            Plan::new(&pipeline, &seen(&pipeline)).unwrap();
+            Plan::new(&pipeline, &known(&pipeline)).unwrap();
             count += 1;
         }
     }

@@ -1,4 +1,4 @@
-//! Which of the kinds that somebody must have installed the cluster knows.
+//! Which of the optional kinds, those that somebody must install, the cluster knows.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use kube::Client;
 use kube::api::ApiResource;
 use tokio::time::{sleep, timeout};
 
-use crate::build;
+use crate::children;
 use crate::context::Context;
 use crate::plan::Apis;
 
@@ -20,10 +20,10 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// The groups of the kinds that Kubernetes itself has not got, each with its version.
 fn optional() -> Vec<ApiResource> {
-    build::kinds().into_iter().filter(is_optional).collect()
+    children::kinds().into_iter().filter(is_optional).collect()
 }
 
-/// Says whether a kind is there only where somebody installed it.
+/// Says whether a cluster knows a kind only once somebody has installed it.
 pub(super) fn is_optional(resource: &ApiResource) -> bool {
     matches!(resource.kind.as_str(), "ServiceMonitor" | "PrometheusRule" | "ScaledObject" | "HTTPRoute")
 }
@@ -50,11 +50,11 @@ pub(crate) async fn ask(context: &Context) -> bool {
             true
         }
         Ok(Err(error)) => {
-            context.telemetry.watch_failed("kinds of the cluster", &error);
+            context.events.watch_failed("kinds of the cluster", &error);
             false
         }
         Err(slow) => {
-            context.telemetry.watch_failed("kinds of the cluster", &slow);
+            context.events.watch_failed("kinds of the cluster", &slow);
             false
         }
     }

@@ -1,90 +1,52 @@
-//! Brings children into the cluster and takes orphans away: by server-side apply, and only where something differs.
+//! Applies one child, or deletes one object: by server-side apply, and only where something differs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 use thiserror::Error;
 
-use crate::build::{self, Child};
+use crate::children::{self, Child};
 use crate::context::{Context, MANAGER};
-use crate::pipelines::Pipeline;
-
-use super::index::{ObjectKey, Owned, Owner};
-
-/// What was applied last, by object.
-#[derive(Default)]
-pub(crate) struct Applied {
-    marks: Mutex<HashMap<ObjectKey, Mark>>,
-}
-
-/// What was asked for, and what stood there after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mark {
-    asked: u64,
-    version: u64,
-}
+use crate::pause::is_paused;
+use crate::state::{Mark, ObjectKey, Owned, Owner, Pipeline};
 
 /// Why a child is not as it should be.
 #[derive(Debug, Error)]
-pub(crate) enum ApplyError {
+pub(super) enum ApplyError {
     /// Something of the same name is not this pipeline's.
     #[error(
-        "{kind} {name} is there and is {owner}, not this pipeline's: delete or rename it, or give the pipeline another name"
+        "{kind} {name} already exists and belongs to {owner}: delete or rename it, or give this pipeline another name"
     )]
     Taken { kind: String, name: String, owner: String },
-    /// The operator may not.
-    #[error("the operator may not write {kind} {name}: give its role that permission (rbac of the chart)")]
+    /// The namespace is going, and takes nothing new.
+    #[error("could not write {kind} {name}: the namespace is being terminated")]
+    Terminating { kind: String, name: String, source: Box<kube::Error> },
+    /// The operator's role does not allow it.
+    #[error("the operator may not write {kind} {name}: grant its role this permission (see rbac in the chart)")]
     Forbidden { kind: String, name: String, source: Box<kube::Error> },
-    /// The API server refuses what is asked for.
-    #[error("{kind} {name} is refused by the api server")]
+    /// The API server rejects the object.
+    #[error("the api server rejected {kind} {name}")]
     Refused { kind: String, name: String, source: Box<kube::Error> },
-    /// The API server does not do it.
+    /// The write failed.
     #[error("could not write {kind} {name}")]
     Write { kind: String, name: String, source: Box<kube::Error> },
-    /// An object that nothing asks for is still there.
+    /// An object that is no longer wanted is still there.
     #[error("could not delete {kind} {name}")]
     Delete { kind: String, name: String, source: Box<kube::Error> },
-}
-
-// === impl Applied ===
-
-impl Applied {
-    fn get(&self, key: &ObjectKey) -> Option<Mark> {
-        self.marks().get(key).copied()
-    }
-
-    fn set(&self, key: ObjectKey, mark: Mark) {
-        self.marks().insert(key, mark);
-    }
-
-    fn remove(&self, key: &ObjectKey) {
-        self.marks().remove(key);
-    }
-
-    /// Forgets what belongs to a pipeline that is gone.
-    pub(crate) fn forget(&self, keys: &[(ObjectKey, Owned)]) {
-        let mut marks = self.marks();
-        for (key, _) in keys {
-            marks.remove(key);
-        }
-    }
-
-    fn marks(&self) -> MutexGuard<'_, HashMap<ObjectKey, Mark>> {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 // === impl ApplyError ===
 
 impl ApplyError {
     /// Returns the reason for the condition Ready, in one word.
-    pub(crate) fn reason(&self) -> &'static str {
+    pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Taken { .. } => "NameTaken",
+            Self::Terminating { .. } => "NamespaceTerminating",
             Self::Forbidden { .. } => "Forbidden",
             Self::Refused { .. } => "ChildRefused",
             Self::Write { .. } => "ApplyFailed",
@@ -92,10 +54,12 @@ impl ApplyError {
         }
     }
 
-    fn of(key: &ObjectKey, source: kube::Error) -> Self {
+    pub(super) fn of(key: &ObjectKey, source: kube::Error) -> Self {
         let (kind, name, code) = (key.kind.clone(), key.name.clone(), code(&source));
+        let is_terminating = is_terminating(&source);
         let source = Box::new(source);
         match code {
+            403 if is_terminating => Self::Terminating { kind, name, source },
             401 | 403 => Self::Forbidden { kind, name, source },
             400 | 409 | 422 => Self::Refused { kind, name, source },
             _ => Self::Write { kind, name, source },
@@ -103,12 +67,16 @@ impl ApplyError {
     }
 }
 
-/// Brings one child into the cluster, where it is not there as it should be.
+/// Applies one child, unless it is in the cluster as it should be.
 pub(super) async fn apply(context: &Context, pipeline: &Pipeline, child: &Child) -> Result<(), ApplyError> {
-    let key = ObjectKey::of(&child.resource, &child.object.metadata);
+    let key = key_of(child);
     let seen = context.index.get(&key).filter(|seen| seen.is_of(&pipeline.uid));
     let asked = asked(&child.object);
     if let Some(seen) = &seen {
+        if seen.paused {
+            context.events.left_paused(&pipeline.name, &key.kind, &key.name);
+            return Ok(());
+        }
         // What a Job asks for cannot be changed: its name carries the hash of it.
         let is_job = child.resource.kind == "Job";
         if is_job || context.applied.get(&key) == Some(Mark { asked, version: seen.version }) {
@@ -120,24 +88,33 @@ pub(super) async fn apply(context: &Context, pipeline: &Pipeline, child: &Child)
     if seen.is_none()
         && let Some(there) = metadata(&context.client, &child.resource, &key).await.map_err(failed)?
     {
-        let owner = Owner::of(&there.metadata);
-        if owner.as_ref().is_none_or(|owner| owner.uid != pipeline.uid) {
-            let owner = match owner {
-                Some(owner) => format!("the pipeline {}'s, with uid {}", owner.name, owner.uid),
-                None => "somebody else's".to_owned(),
+        if !belongs(&there.metadata, pipeline) {
+            let owner = match Owner::of(&there.metadata) {
+                Some(owner) => format!("the pipeline {} with uid {}", owner.name, owner.uid),
+                None => "someone else".to_owned(),
             };
             return Err(ApplyError::Taken { kind: key.kind, name: key.name, owner });
+        }
+        if is_paused(&there.metadata) {
+            context.events.left_paused(&pipeline.name, &key.kind, &key.name);
+            return Ok(());
         }
     }
     let params = PatchParams::apply(MANAGER).force();
     let written = api.patch(&key.name, &params, &Patch::Apply(&child.object)).await.map_err(failed)?;
-    context.telemetry.applied(&pipeline.name, &key.kind, &key.name);
+    context.events.applied(&pipeline.name, &key.kind, &key.name);
     let version = Owned::new(&written.metadata).version;
-    context.applied.set(key, Mark { asked, version });
+    context.applied.set(key.clone(), Mark { asked, version });
+    // Before the watch reports it: until then the status would speak of the pods from before.
+    if key.kind == "Deployment"
+        && let Ok(deployment) = written.try_parse::<Deployment>()
+    {
+        context.index.record_written(key, &deployment);
+    }
     Ok(())
 }
 
-/// Deletes what the pipeline owns and nothing asks for.
+/// Deletes what the pipeline owns and no longer wants.
 pub(super) async fn delete_orphans(
     context: &Context,
     pipeline: &Pipeline,
@@ -159,14 +136,14 @@ pub(super) async fn delete(
     owned: &Owned,
     params: &DeleteParams,
 ) -> Result<(), ApplyError> {
-    let Some(resource) = build::kinds().into_iter().find(|kind| kind.kind == key.kind && kind.group == key.group)
+    let Some(resource) = children::kinds().into_iter().find(|kind| kind.kind == key.kind && kind.group == key.group)
     else {
         return Ok(());
     };
     let still = Preconditions { uid: Some(owned.uid.clone()), resource_version: None };
     let params = params.clone().preconditions(still);
     match api(&context.client, &resource, &key.namespace).delete(&key.name, &params).await {
-        Ok(_) => context.telemetry.deleted(&pipeline.name, &key.kind, &key.name),
+        Ok(_) => context.events.deleted(&pipeline.name, &key.kind, &key.name),
         // Gone, or another one of that name by now.
         Err(error) if matches!(code(&error), 404 | 409) => {}
         Err(source) => {
@@ -178,15 +155,15 @@ pub(super) async fn delete(
     Ok(())
 }
 
-/// Chooses what nothing asks for.
+/// Selects what is no longer wanted.
 fn orphans(
     owned: Vec<(ObjectKey, Owned)>,
     wanted: &HashSet<ObjectKey>,
     keep_jobs: bool,
 ) -> impl Iterator<Item = (ObjectKey, Owned)> {
-    owned.into_iter().filter(move |(key, _)| {
+    owned.into_iter().filter(move |(key, owned)| {
         let is_kept = keep_jobs && key.kind == "Job";
-        !is_kept && !wanted.contains(key)
+        !is_kept && !owned.paused && !wanted.contains(key)
     })
 }
 
@@ -198,8 +175,13 @@ async fn metadata(
     api(client, resource, &key.namespace).get_metadata_opt(&key.name).await
 }
 
-fn api(client: &Client, resource: &ApiResource, namespace: &str) -> Api<DynamicObject> {
+pub(super) fn api(client: &Client, resource: &ApiResource, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, resource)
+}
+
+/// Returns the key of a child.
+pub(super) fn key_of(child: &Child) -> ObjectKey {
+    ObjectKey::of(&child.resource, &child.object.metadata)
 }
 
 /// Returns the HTTP status of an answer; 0 where there was none.
@@ -208,6 +190,24 @@ pub(super) fn code(error: &kube::Error) -> u16 {
         kube::Error::Api(status) => status.code,
         _ => 0,
     }
+}
+
+/// Says whether the API server refuses what is new because the namespace is going.
+fn is_terminating(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
+/// Says whether an object under a name of the pipeline's children is the pipeline's. Without a controller it still is where the
+/// operator wrote it: somebody took the reference away, and the next apply brings it back.
+pub(super) fn belongs(metadata: &ObjectMeta, pipeline: &Pipeline) -> bool {
+    if let Some(owner) = Owner::of(metadata) {
+        return owner.uid == pipeline.uid;
+    }
+    let mut managers = metadata.managed_fields.iter().flatten().map(|entry| entry.manager.as_deref());
+    let mut owners = metadata.owner_references.iter().flatten();
+    managers.any(|manager| manager == Some(MANAGER)) && !owners.any(|owner| owner.controller == Some(true))
 }
 
 fn asked(object: &DynamicObject) -> u64 {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn owned() -> Owned {
-        Owned { uid: "u".into(), owner: None, version: 0 }
+        Owned { uid: "u".into(), owner: None, generation: None, version: 0, paused: false }
     }
 
     #[test]
@@ -235,5 +235,7 @@ mod tests {
         let names = |keep| orphans(all(), &wanted, keep).map(|(key, _)| key.name).collect::<Vec<_>>();
         assert_eq!(names(false), ["b", "m-1"]);
         assert_eq!(names(true), ["b"], "a suspended pipeline keeps the proof that it was migrated");
+        let paused = vec![(key("Service", "b"), Owned { paused: true, ..owned() })];
+        assert_eq!(orphans(paused, &wanted, false).count(), 0, "a person stopped the operator's hands");
     }
 }

@@ -1,19 +1,22 @@
-//! Removes what a pipeline has in Redis: by exact names, and only where the prefix is its own.
+//! Removes the keys of a pipeline from Redis: by exact names, and only if the prefix is its own.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::{ClientLike, HashesInterface, KeysInterface, LuaInterface};
+use fred::interfaces::{ClientLike, HashesInterface, KeysInterface, SortedSetsInterface};
 use fred::types::Value;
 use jiff::Timestamp;
 use penstock_core::keys::Keys;
-use penstock_core::live::Claim;
 use penstock_core::redis::{self, RedisError};
+use penstock_core::script;
+use penstock_core::servers::is_unanswered;
 use thiserror::Error;
+use tokio::time::timeout;
 
-use crate::scaling::Target;
+use crate::holder::{self, Holder};
+use crate::state::Target;
 
 /// For how many minutes back the activity of one minute may stand in Redis: its time to live, and a little.
 const ACTIVITY_MINUTES: u64 = 90_000 / 60 + 2;
@@ -21,52 +24,57 @@ const ACTIVITY_MINUTES: u64 = 90_000 / 60 + 2;
 /// How many keys one command removes.
 const AT_ONCE: usize = 100;
 
-/// How long taking leave may take.
+/// How long connecting may take, and a short question.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long closing the connection may take.
 const LEAVING: Duration = Duration::from_secs(1);
 
 /// Removes the group, and the stream where nobody else reads it.
-/// KEYS: the stream. ARGV: the group. Returns the names of the group's consumers, and whether the stream stays.
+/// KEYS: the stream. ARGV: the group. Returns how many others read it.
 const REMOVE_GROUP: &str = r"
-local consumers, others = {}, 0
+local others = 0
 if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then
-  return { consumers, 0 }
+  return 0
 end
 for _, info in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-  local of = {}
-  for at = 1, #info, 2 do of[info[at]] = info[at + 1] end
-  if of.name == ARGV[1] then
-    for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-      for at = 1, #consumer, 2 do
-        if consumer[at] == 'name' then consumers[#consumers + 1] = consumer[at + 1] end
-      end
-    end
-  else
-    others = others + 1
+  for at = 1, #info, 2 do
+    if info[at] == 'name' and info[at + 1] ~= ARGV[1] then others = others + 1 end
   end
 end
 redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
 if others == 0 then redis.call('DEL', KEYS[1]) end
-return { consumers, others }
-";
-
-/// Removes the claim if it still is what was read. KEYS: the claim. ARGV: its value.
-const REMOVE_CLAIM: &str = r"
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
+return others
 ";
 
 /// Why Redis was not cleaned.
 #[derive(Debug, Error)]
 pub(super) enum CleanupError {
-    /// Nobody answers there.
+    /// Redis cannot be reached.
     #[error(transparent)]
     Connect(#[from] RedisError),
     /// A command failed.
-    #[error("redis refused a command")]
+    #[error("a redis command failed")]
     Command(#[from] Error),
-    /// It took too long.
-    #[error("redis does not answer in time")]
+    /// It was connected to, and then took too long.
+    #[error("redis did not answer in time")]
     Slow,
+    /// No connection came about.
+    #[error("could not connect to redis in time")]
+    Away,
+}
+
+// === impl CleanupError ===
+
+impl CleanupError {
+    /// Says whether Redis itself gives no answer.
+    pub(super) fn is_away(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Away => true,
+            Self::Command(error) => is_unanswered(error),
+            Self::Slow => false,
+        }
+    }
 }
 
 /// What was removed.
@@ -82,75 +90,102 @@ pub(super) struct Removed {
 
 /// Removes everything of a pipeline that holds its prefix. Where another one does, or nobody, nothing is removed: without a worker of
 /// ours that claimed it, what stands there may be another system's.
-pub(super) async fn remove(target: &Target) -> Result<Removed, CleanupError> {
-    with_client(target, async |client| {
+pub(super) async fn remove(target: &Target, uid: &str, patience: Duration) -> Result<Removed, CleanupError> {
+    with_client(target, patience, async |client| {
         let keys = &target.settings.keys;
-        let claim: Option<String> = client.get(keys.pipeline()).await?;
-        let Some(claim) = claim.filter(|claim| is_ours(claim, target)) else { return Ok(Removed::default()) };
-        let counted: Vec<String> = client.hkeys(keys.counts_published()).await?;
-        let answer: Value = client.eval(REMOVE_GROUP, keys.stream(), keys.group()).await?;
-        let mut answer = answer.into_array().into_iter();
-        let consumers = answer.next().unwrap_or(Value::Null).into_array();
-        let stream_kept = answer.next().and_then(|others| others.as_u64()).unwrap_or(0) > 0;
-        let workers = consumers.into_iter().filter_map(Value::into_string);
-        let workers: BTreeSet<String> =
-            workers.chain(counted.iter().filter_map(|field| Some(field.rsplit_once('/')?.0.to_owned()))).collect();
-        let mut removed = 0;
-        let names = names(keys, &workers, minute());
-        for some in names.chunks(AT_ONCE) {
-            let gone: u64 = client.unlink(some.to_vec()).await?;
-            removed += usize::try_from(gone).unwrap_or(usize::MAX);
+        let holder = Holder::read(client, keys).await?;
+        if !holder.is(&target.settings.pipeline.name, uid) {
+            return Ok(Removed::default());
         }
-        // Last: a try that is cut off before knows the next time whose all this was.
-        let gone: u64 = client.eval(REMOVE_CLAIM, keys.pipeline(), claim).await?;
-        removed += usize::try_from(gone).unwrap_or(usize::MAX);
+        // What tells the workers' names goes after what bears them: if this try is cut off, the next one finds them again.
+        let workers = workers(client, keys).await?;
+        let mut removed = unlink(client, of_workers(keys, &workers)).await?;
+        removed += unlink(client, names(keys, minute())).await?;
+        let answer: Value = script::run(client, REMOVE_GROUP, keys.stream(), vec![keys.group().into()]).await?;
+        // Only our own workers know of the second stream.
+        let _: Value = script::run(client, REMOVE_GROUP, keys.bulk(), vec![keys.group().into()]).await?;
+        let stream_kept = answer.as_u64().unwrap_or(0) > 0;
+        // Last: the next try still sees whose keys they are.
+        removed += holder.release(client, keys).await?;
         Ok(Removed { ours: true, keys: removed, stream_kept })
     })
     .await
 }
 
-/// Removes the claim alone, where it is this pipeline's.
-pub(super) async fn release(target: &Target) -> Result<(), CleanupError> {
-    with_client(target, async |client| {
-        let key = target.settings.keys.pipeline();
-        let claim: Option<String> = client.get(&key).await?;
-        if let Some(claim) = claim.filter(|claim| is_ours(claim, target)) {
-            let () = client.eval(REMOVE_CLAIM, key, claim).await?;
+/// Removes the claim alone, where it is this resource's.
+pub(super) async fn release(target: &Target, uid: &str) -> Result<(), CleanupError> {
+    with_client(target, PATIENCE, async |client| {
+        let keys = &target.settings.keys;
+        let holder = Holder::read(client, keys).await?;
+        if holder.is(&target.settings.pipeline.name, uid) {
+            holder.release(client, keys).await?;
         }
         Ok(())
     })
     .await
 }
 
+/// Asks whether Redis answers.
+pub(super) async fn ask(target: &Target) -> Result<(), CleanupError> {
+    with_client(target, PATIENCE, async |client| Ok(client.ping::<()>(None).await?)).await
+}
+
+/// Connects, and works for so long at most.
 async fn with_client<T>(
     target: &Target,
+    patience: Duration,
     work: impl AsyncFnOnce(&Client) -> Result<T, CleanupError>,
 ) -> Result<T, CleanupError> {
-    let client = redis::connect(&target.settings).await?;
-    let done = work(&client).await;
-    let _ = tokio::time::timeout(LEAVING, client.quit()).await;
-    done
+    let connected = timeout(PATIENCE, redis::connect(&target.settings)).await;
+    let client = connected.map_err(|_| CleanupError::Away)??;
+    let done = timeout(patience, work(&client)).await;
+    let _ = timeout(LEAVING, client.quit()).await;
+    done.unwrap_or(Err(CleanupError::Slow))
 }
 
-fn is_ours(claim: &str, target: &Target) -> bool {
-    serde_json::from_str::<Claim>(claim).is_ok_and(|claim| claim.pipeline == target.settings.pipeline.name)
+/// Lists the names of the workers that there are or were, by all that tells of them.
+async fn workers(client: &Client, keys: &Keys) -> Result<BTreeSet<String>, CleanupError> {
+    let mut workers: BTreeSet<String> = holder::consumers(client, keys).await?.into_iter().collect();
+    let counted: Vec<String> = client.hkeys(keys.counts_published()).await?;
+    workers.extend(counted.iter().filter_map(|field| Some(field.rsplit_once('/')?.0.to_owned())));
+    // Of those that take messages; the consumer of one that died is long gone.
+    let takers: Vec<String> = client.zrange(keys.messages_workers(), 0, -1, None, false, None, false).await?;
+    workers.extend(takers);
+    Ok(workers)
 }
 
-/// Lists every key that a pipeline may have, but for the stream and the claim.
-fn names(keys: &Keys, workers: &BTreeSet<String>, minute: u64) -> Vec<String> {
-    let claim = keys.pipeline();
-    let fixed = keys.all().into_iter().filter(|(what, key)| !matches!(*what, "stream" | "group") && *key != claim);
+async fn unlink(client: &Client, names: Vec<String>) -> Result<usize, CleanupError> {
+    let mut removed = 0;
+    for some in names.chunks(AT_ONCE) {
+        let gone: u64 = client.unlink(some.to_vec()).await?;
+        removed += usize::try_from(gone).unwrap_or(usize::MAX);
+    }
+    Ok(removed)
+}
+
+/// Lists every key that a pipeline may have, but for the streams, the claim and what workers have by their names.
+fn names(keys: &Keys, minute: u64) -> Vec<String> {
+    let claim = [keys.pipeline(), keys.pipeline_uid()];
+    let fixed = keys
+        .all()
+        .into_iter()
+        .filter(|(what, key)| !matches!(*what, "stream" | "bulk" | "group") && !claim.contains(key));
     let fixed = fixed.map(|(_, key)| key);
     let activity = (minute.saturating_sub(ACTIVITY_MINUTES)..=minute + 1).map(|minute| keys.activity(minute));
-    let of_workers = workers.iter().flat_map(|worker| {
+    fixed.chain(activity).collect()
+}
+
+/// Lists the keys that workers have by their names.
+fn of_workers(keys: &Keys, workers: &BTreeSet<String>) -> Vec<String> {
+    let of = |worker: &String| {
         [
             keys.consumer_alive(worker),
             keys.consumer_applied(worker),
             keys.messages_taken(worker),
             keys.messages_taken_alive(worker),
         ]
-    });
-    fixed.chain(activity).chain(of_workers).collect()
+    };
+    workers.iter().flat_map(of).collect()
 }
 
 fn minute() -> u64 {
@@ -162,16 +197,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_of_the_pipeline_is_named_but_for_the_stream_and_the_claim() {
+    fn every_key_of_the_pipeline_is_named_but_for_the_streams_and_the_claim() {
         let keys = Keys::default();
-        let names = names(&keys, &BTreeSet::from(["w-0".to_owned()]), 29_000_000);
+        let mut names = names(&keys, 29_000_000);
+        names.extend(of_workers(&keys, &BTreeSet::from(["w-0".to_owned()])));
         for key in
             [keys.cursor().to_owned(), keys.dead_letters(), keys.consumer_applied("w-0"), keys.messages_taken("w-0")]
         {
             assert!(names.contains(&key), "{key}");
         }
         assert!(names.contains(&keys.activity(29_000_000)) && names.contains(&keys.activity(29_000_000 - 1_500)));
-        for kept in [keys.stream().to_owned(), keys.group().to_owned(), keys.pipeline()] {
+        for kept in
+            [keys.stream(), keys.bulk(), keys.group(), &keys.pipeline(), &keys.pipeline_uid()].map(str::to_owned)
+        {
             assert!(!names.contains(&kept), "{kept}");
         }
     }

@@ -21,13 +21,15 @@ use penstock_core::backoff::Backoff;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::build::labels;
+use crate::children::labels;
 use crate::context::Context;
-use crate::crd::FirehosePipeline;
-use crate::pipelines::Name;
+use crate::crd::{FirehoseBackfill, FirehosePipeline};
+use crate::name::Name;
+use crate::pause::is_paused;
 use crate::plan;
+use crate::state::{Index, ObjectKey};
 
-use super::index::{Index, ObjectKey};
+use super::{apis, deletion};
 
 /// A pipeline, or why it cannot be read.
 pub(super) type Guarded = DeserializeGuard<FirehosePipeline>;
@@ -38,21 +40,22 @@ const PAGE: u32 = 25;
 /// The pauses after a watch failed.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
-/// Where the names of pipelines go that are to be carried out.
+/// Where the names of pipelines go that are to be reconciled.
 #[derive(Clone)]
 pub(super) struct Queue(mpsc::UnboundedSender<ObjectRef<Guarded>>);
 
 /// The pauses of a watch, as kube wants them.
 struct Pauses(Backoff);
 
-/// What a watch of pipelines remembers of each: its uid, and what of it is carried out.
-type Known = HashMap<Name, (String, Carried)>;
+/// What the watch of pipelines remembers of each: its uid and its revision.
+type Known = HashMap<Name, (String, Revision)>;
 
-/// What of a pipeline is carried out, besides its spec: a write of its status is no reason to do anything.
+/// What is reconciled when it changes: a write of the status alone changes none of it.
 #[derive(Clone, Debug, PartialEq)]
-struct Carried {
+struct Revision {
     generation: Option<i64>,
     is_deleting: bool,
+    is_paused: bool,
     finalizers: Option<Vec<String>>,
 }
 
@@ -103,12 +106,12 @@ pub(super) async fn pipelines(
     let events = watch(api, watcher::Config::default().page_size(PAGE)).backoff(pauses());
     pin_mut!(events);
     let mut known = Known::new();
-    let mut listed: HashMap<Name, (String, Carried)> = HashMap::new();
+    let mut listed = Known::new();
     while let Some(event) = events.next().await {
         let mut event = match event {
             Ok(event) => event,
             Err(error) => {
-                context.telemetry.watch_failed("FirehosePipeline", &error);
+                context.events.watch_failed("FirehosePipeline", &error);
                 continue;
             }
         };
@@ -119,40 +122,87 @@ pub(super) async fn pipelines(
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(object) => {
-                listed.insert(Name::of(&object), carried(&object));
+                listed.insert(Name::of(&object), revision(&object));
             }
             Event::InitDone => {
-                context.telemetry.watching("FirehosePipeline");
+                context.events.watching("FirehosePipeline");
+                context.pipelines.record_listed(namespace.as_deref(), listed.keys().cloned());
                 for (name, (uid, _)) in &known {
                     if listed.get(name).is_none_or(|(now, _)| now != uid) {
-                        super::gone(&context, name, uid);
+                        deletion::forget(&context, name, uid);
                     }
                 }
                 known = std::mem::take(&mut listed);
-                // After a gap in the watch each is looked at anew.
+                // After a gap in the watch each is reconciled anew.
                 known.keys().for_each(|name| queue.push(name));
             }
             Event::Apply(object) => {
-                let (name, now) = (Name::of(&object), carried(&object));
+                let (name, now) = (Name::of(&object), revision(&object));
                 let before = known.insert(name.clone(), now.clone());
                 if let Some((uid, _)) = before.as_ref().filter(|(uid, _)| *uid != now.0) {
-                    super::gone(&context, &name, uid);
+                    deletion::forget(&context, &name, uid);
                 }
                 if before.as_ref() != Some(&now) {
                     queue.push(&name);
+                }
+                if before.is_none() {
+                    context.pipelines.record_listed(namespace.as_deref(), known.keys().cloned());
                 }
             }
             Event::Delete(object) => {
                 let name = Name::of(&object);
                 if let Some((uid, _)) = known.remove(&name) {
-                    super::gone(&context, &name, &uid);
+                    deletion::forget(&context, &name, &uid);
                 }
+                context.pipelines.record_listed(namespace.as_deref(), known.keys().cloned());
             }
         }
     }
 }
 
-/// Watches one kind of what pipelines own; `synced` is told after the first whole list.
+/// Watches the backfills of a namespace, or of all, and queues the pipelines that must have healers from now on, or need not any more.
+pub(super) async fn backfills(context: Arc<Context>, namespace: Option<String>, queue: Queue) {
+    let api: Api<DeserializeGuard<FirehoseBackfill>> = scoped(&context, namespace.as_deref());
+    let events = watch(api, watcher::Config::default().page_size(PAGE)).backoff(pauses());
+    pin_mut!(events);
+    let record = |object: DeserializeGuard<FirehoseBackfill>| match (Name::of(&object), object.0) {
+        (_, Ok(mut object)) => {
+            object.metadata.managed_fields = None;
+            context.backfills.record(object)
+        }
+        (name, Err(invalid)) => {
+            context.events.malformed_backfill(&name, &invalid.error);
+            context.backfills.remove(&name)
+        }
+    };
+    let mut listed = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(object)) => {
+                listed.insert(Name::of(&object));
+                queue.push_all(record(object).into_iter().collect());
+            }
+            Ok(Event::InitDone) => {
+                context.events.watching("FirehoseBackfill");
+                let listed = std::mem::take(&mut listed);
+                queue.push_all(context.backfills.retain(namespace.as_deref(), &listed));
+                if !namespace.as_deref().is_some_and(|namespace| context.backfills.is_listed(namespace)) {
+                    context.backfills.record_listed(namespace.as_deref());
+                    // Those that were planned before kept the healers that they had.
+                    queue.push_all(context.pipelines.all().iter().map(|of| of.name.clone()).collect());
+                }
+            }
+            Ok(Event::Apply(object)) => queue.push_all(record(object).into_iter().collect()),
+            Ok(Event::Delete(object)) => {
+                queue.push_all(context.backfills.remove(&Name::of(&object)).into_iter().collect());
+            }
+            Err(error) => context.events.watch_failed("FirehoseBackfill", &error),
+        }
+    }
+}
+
+/// Watches one kind of what pipelines own; `synced` is sent after the first whole list.
 pub(super) async fn children(
     context: Arc<Context>,
     namespace: Option<String>,
@@ -164,13 +214,13 @@ pub(super) async fn children(
     match resource.kind.as_str() {
         "Deployment" => {
             let api: Api<Deployment> = scoped(&context, scope);
-            let note = |index: &Index, key, deployment: &Deployment| index.note_deployment(key, deployment);
-            owned(&context, scope, api, &resource, &queue, synced, note).await;
+            let record = |index: &Index, key, deployment: &Deployment| index.record_deployment(key, deployment);
+            owned(&context, scope, api, &resource, &queue, synced, record).await;
         }
         "Job" => {
             let api: Api<Job> = scoped(&context, scope);
             owned(&context, scope, api, &resource, &queue, synced, |index: &Index, key, job: &Job| {
-                index.note_job(key, job)
+                index.record_job(key, job)
             })
             .await;
         }
@@ -180,9 +230,9 @@ pub(super) async fn children(
                 Some(namespace) => Api::namespaced_with(client, namespace, &resource),
                 None => Api::all_with(client, &resource),
             };
-            let note =
-                |index: &Index, key, object: &PartialObjectMeta<DynamicObject>| index.note(key, &object.metadata);
-            owned(&context, scope, api, &resource, &queue, synced, note).await;
+            let record =
+                |index: &Index, key, object: &PartialObjectMeta<DynamicObject>| index.record(key, &object.metadata);
+            owned(&context, scope, api, &resource, &queue, synced, record).await;
         }
     }
 }
@@ -196,7 +246,7 @@ pub(super) async fn optional_children(
 ) {
     let mut apis = context.apis.subscribe();
     loop {
-        if apis.wait_for(|apis| super::apis::has(*apis, &resource)).await.is_err() {
+        if apis.wait_for(|apis| apis::has(*apis, &resource)).await.is_err() {
             return;
         }
         // Who asked for it so far in vain gets it now.
@@ -206,7 +256,7 @@ pub(super) async fn optional_children(
         let watching = children(Arc::clone(&context), namespace.clone(), resource.clone(), queue.clone(), synced);
         tokio::select! {
             () = watching => return,
-            gone = apis.wait_for(|apis| !super::apis::has(*apis, &resource)) => if gone.is_err() {
+            gone = apis.wait_for(|apis| !apis::has(*apis, &resource)) => if gone.is_err() {
                 return;
             },
         }
@@ -231,7 +281,7 @@ pub(super) async fn secrets(context: Arc<Context>, namespace: Option<String>, pi
             }
             Ok(Event::Delete(secret)) => (secret, false),
             Ok(Event::InitDone) => {
-                context.telemetry.watching("Secret");
+                context.events.watching("Secret");
                 // Those that went while nobody watched.
                 let listed = std::mem::take(&mut listed);
                 for (name, version) in &mut versions {
@@ -246,7 +296,7 @@ pub(super) async fn secrets(context: Arc<Context>, namespace: Option<String>, pi
                 continue;
             }
             Err(error) => {
-                context.telemetry.watch_failed("Secret", &error);
+                context.events.watch_failed("Secret", &error);
                 continue;
             }
         };
@@ -269,7 +319,7 @@ async fn owned<K>(
     resource: &ApiResource,
     queue: &Queue,
     synced: oneshot::Sender<()>,
-    note: impl Fn(&Index, ObjectKey, &K) -> Vec<Name>,
+    record: impl Fn(&Index, ObjectKey, &K) -> Vec<Name>,
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -285,18 +335,25 @@ async fn owned<K>(
             Ok(Event::InitApply(object)) => {
                 let key = key_of(object.meta());
                 listed.insert(key.clone());
-                queue.push_all(note(&context.index, key, &object));
+                queue.push_all(record(&context.index, key, &object));
             }
             Ok(Event::InitDone) => {
-                context.telemetry.watching(&resource.kind);
-                queue.push_all(context.index.retain(resource, namespace, &std::mem::take(&mut listed)));
+                context.events.watching(&resource.kind);
+                let listed = std::mem::take(&mut listed);
+                queue.push_all(context.index.retain(resource, namespace, &listed));
+                let is_other = |key: &ObjectKey| key.kind != resource.kind || key.group != resource.group;
+                context.applied.retain(|key| is_other(key) || context.index.get(key).is_some());
                 if let Some(synced) = synced.take() {
                     let _ = synced.send(());
                 }
             }
-            Ok(Event::Apply(object)) => queue.push_all(note(&context.index, key_of(object.meta()), &object)),
-            Ok(Event::Delete(object)) => queue.push_all(context.index.gone(&key_of(object.meta()))),
-            Err(error) => context.telemetry.watch_failed(&resource.kind, &error),
+            Ok(Event::Apply(object)) => queue.push_all(record(&context.index, key_of(object.meta()), &object)),
+            Ok(Event::Delete(object)) => {
+                let key = key_of(object.meta());
+                queue.push_all(context.index.remove(&key));
+                context.applied.remove(&key);
+            }
+            Err(error) => context.events.watch_failed(&resource.kind, &error),
         }
     }
 }
@@ -311,14 +368,15 @@ fn naming(pipelines: &Store<Guarded>, secret: &Name) -> Vec<Name> {
     pipelines.state_filter(|object| here(object) && names(object)).iter().map(|object| Name::of(&**object)).collect()
 }
 
-fn carried(object: &Guarded) -> (String, Carried) {
+fn revision(object: &Guarded) -> (String, Revision) {
     let meta = object.meta();
-    let carried = Carried {
+    let revision = Revision {
         generation: meta.generation,
         is_deleting: meta.deletion_timestamp.is_some(),
+        is_paused: is_paused(meta),
         finalizers: meta.finalizers.clone(),
     };
-    (meta.uid.clone().unwrap_or_default(), carried)
+    (meta.uid.clone().unwrap_or_default(), revision)
 }
 
 fn scoped<K>(context: &Context, namespace: Option<&str>) -> Api<K>

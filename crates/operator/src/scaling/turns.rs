@@ -1,8 +1,8 @@
-//! Whose turn it is: every pipeline is looked at once a round, a bounded number at once, and none twice at the same time.
+//! Whose turn it is: every pipeline has one a round, a bounded number at once, and none two at the same time.
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::pipelines::Name;
+use crate::name::Name;
 
 /// Pipelines that wait for their turn, and those that have it.
 #[derive(Debug, Default)]

@@ -21,7 +21,7 @@ pub(super) fn round_seconds(seconds: i64) -> i64 {
 }
 
 /// Writes a time such as `3s`, `12m` or `5h10m`.
-pub(super) fn seconds(seconds: i64) -> String {
+pub(crate) fn seconds(seconds: i64) -> String {
     let seconds = round_seconds(seconds);
     match seconds {
         ..120 => format!("{seconds}s"),
@@ -41,7 +41,7 @@ pub(super) fn backlog(lag: Lag) -> String {
 }
 
 /// Writes entries a second.
-pub(super) fn rate(rate: f64) -> String {
+pub(crate) fn rate(rate: f64) -> String {
     if rate < 100.0 { format!("{rate:.1}") } else { round(rate as u64).to_string() }
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::{Api, ResourceExt};
-use penstock_operator::build;
+use penstock_operator::children;
 use serde_json::{Value, json};
 
 use crate::cluster::{Nodes, failed, succeeded};
@@ -20,7 +20,7 @@ use crate::rig::{Rig, eventually, is_ready, reason};
 /// Lists `Kind name` of everything that the operator made in the rig's namespace.
 async fn made(rig: &Rig) -> Vec<String> {
     let mut made = Vec::new();
-    for kind in build::kinds() {
+    for kind in children::kinds() {
         let api: Api<DynamicObject> = Api::namespaced_with(rig.client.clone(), &rig.namespace, &kind);
         let listed = api.list_metadata(&ListParams::default().labels(MANAGED)).await;
         let listed = listed.map(|list| list.items).unwrap_or_default();
@@ -82,7 +82,7 @@ async fn a_pipeline_becomes_its_children_each_as_it_should_be() {
     assert_eq!(made(&rig).await, expected);
 
     let mut components = Vec::new();
-    for kind in build::kinds() {
+    for kind in children::kinds() {
         let api: Api<DynamicObject> = Api::namespaced_with(rig.client.clone(), &rig.namespace, &kind);
         for object in api.list(&ListParams::default().labels(MANAGED)).await.map(|list| list.items).unwrap_or_default()
         {
@@ -97,7 +97,7 @@ async fn a_pipeline_becomes_its_children_each_as_it_should_be() {
         assert!(components.iter().any(|found| found == component), "{components:?}");
     }
 
-    let kinds = |kind: &str| build::kinds().into_iter().find(|found| found.kind == kind).unwrap();
+    let kinds = |kind: &str| children::kinds().into_iter().find(|found| found.kind == kind).unwrap();
     for (part, replicas, strategy) in
         [("ingest", 1, "Recreate"), ("worker", 1, "RollingUpdate"), ("dashboard", 1, "RollingUpdate")]
     {
@@ -132,7 +132,7 @@ async fn a_pipeline_becomes_its_children_each_as_it_should_be() {
     assert_eq!(status.observed_generation, pipeline.metadata.generation);
     assert_eq!(status.ingest.unwrap().cursor.as_deref(), Some("42"));
     let said: Vec<&str> = status.conditions.iter().map(|condition| condition.kind.as_str()).collect();
-    assert_eq!(said, ["Ready", "IngestConnected", "WorkersAvailable", "LagKnown", "Stalled", "DataLoss"]);
+    assert_eq!(said[..3], ["Ready", "Reconciling", "RedisReachable"]);
     assert!(!writers_of_replicas(&rig, "p-worker").await.contains(&"penstock-operator".to_owned()));
 }
 
@@ -145,7 +145,7 @@ async fn nothing_is_written_while_nothing_changes() {
     rig.until::<FirehosePipeline>("p", "ready", is_ready).await;
     let versions = async || {
         let mut versions = Vec::new();
-        for kind in build::kinds() {
+        for kind in children::kinds() {
             let api: Api<DynamicObject> = Api::namespaced_with(rig.client.clone(), &rig.namespace, &kind);
             let listed = api.list_metadata(&ListParams::default().labels(MANAGED)).await.map(|list| list.items);
             versions
@@ -154,7 +154,7 @@ async fn nothing_is_written_while_nothing_changes() {
         versions
     };
     let before = versions().await;
-    // Another pipeline, carried out from beginning to end, is the time in which nothing may happen to the first.
+    // Another pipeline, reconciled from beginning to end, is the time in which nothing may happen to the first.
     rig.create("q", json!({ "redis": { "url": redis.url(), "keyPrefix": "q:" }, "ingest": { "enabled": false } }))
         .await;
     rig.until::<Deployment>("q-worker", "made", |_| true).await;

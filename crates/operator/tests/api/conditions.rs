@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cluster::Nodes;
 use crate::operator::Operator;
 use crate::redis::Redis;
-use crate::rig::{FirehosePipeline, Rig, eventually, is_ready, reason};
+use crate::rig::{FirehosePipeline, Rig, eventually, is_ready, message, reason};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_redis_is_away_the_conditions_say_so_and_the_workers_stay() {
@@ -62,8 +62,24 @@ async fn what_ingest_tells_in_redis_becomes_conditions_and_events_on_change_only
     assert!(said.status.unwrap().conditions[0].message.contains("kubectl logs deployment/p-ingest"));
     redis.command("HSET firehose:ingest:state dataLoss 2").await;
     let said = rig.until::<FirehosePipeline>("p", "with a loss", |p| reason(p, "DataLoss") == Some("EventsLost")).await;
-    let lost = said.status.unwrap().conditions.remove(5);
-    assert!(lost.message.contains("2 times") && lost.message.contains("firehose:ingest:state"), "{}", lost.message);
+    let lost = message(&said, "DataLoss");
+    assert!(lost.contains("2 times") && lost.contains("firehose:ingest:state"), "{lost}");
+    let verified = |mode: &str, rest: &str| {
+        format!(
+            r#"HSET firehose:ingest:state verified {{"mode":"{mode}","signatures":"off","since":"2026-07-04T12:00:00Z"{rest}}}"#
+        )
+    };
+    assert_eq!(reason(&said, "Verified"), Some("NotReported"));
+    let now = jiff::Timestamp::now();
+    let failed = format!(
+        r#","verified":7,"failed":{{"inversion":2}},"lastFailed":{{"at":"{now}","did":"did:plc:a","reason":"inversion"}}"#
+    );
+    redis.command(&verified("count", &failed)).await;
+    let said = rig.until::<FirehosePipeline>("p", "unproven", |p| reason(p, "Verified") == Some("CommitsFailed")).await;
+    let wrong = message(&said, "Verified");
+    assert!(wrong.starts_with("2 commits of 9 failed") && wrong.contains("inversion 2"), "{wrong}");
+    redis.command(&verified("off", "")).await;
+    rig.until::<FirehosePipeline>("p", "not verified", |p| reason(p, "Verified") == Some("Off")).await;
     redis.command("DEL firehose:status").await;
     rig.until::<FirehosePipeline>("p", "silent", |p| reason(p, "IngestConnected") == Some("NoIngest")).await;
 
@@ -72,14 +88,14 @@ async fn what_ingest_tells_in_redis_becomes_conditions_and_events_on_change_only
         let of = events.items.into_iter().filter(|event| event.reason.as_deref() == Some(reason));
         of.map(|event| event.series.map_or(1, |series| series.count)).sum::<i32>()
     };
-    for reason in ["Disconnected", "EventsLost", "NoIngest"] {
+    for reason in ["Disconnected", "EventsLost", "CommitsFailed", "NoIngest"] {
         eventually(&format!("{reason} is told"), async || told(reason).await > 0).await;
         assert_eq!(told(reason).await, 1, "{reason}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_that_settle_nothing_are_stalled_and_get_no_company() {
+async fn workers_that_settle_nothing_are_told_and_get_no_company() {
     let Some(rig) = Rig::new("stalled").await else { return };
     let (redis, _nodes, _operator) = (Redis::start().await, Nodes::start(&rig), Operator::start(&rig).await);
     redis.flow("").await;
@@ -90,8 +106,9 @@ async fn workers_that_settle_nothing_are_stalled_and_get_no_company() {
     redis.add("", 500).await;
     // What a worker does whose database takes nothing.
     redis.command("XREADGROUP GROUP firehose-processors w COUNT 10 STREAMS firehose:events >").await;
-    let said = rig.until::<FirehosePipeline>("p", "stalled", |p| reason(p, "Stalled") == Some("NothingSettled")).await;
-    assert!(said.status.unwrap().conditions[4].message.contains("kubectl logs deployment/p-worker"));
+    let said =
+        rig.until::<FirehosePipeline>("p", "stalled", |p| reason(p, "Progressing") == Some("NothingSettled")).await;
+    assert!(message(&said, "Progressing").contains("kubectl logs deployment/p-worker"));
     rig.change("p", json!({ "workers": { "autoscaling": { "maxReplicas": 10 } } })).await;
     let generation = rig.api::<FirehosePipeline>().get("p").await.unwrap().metadata.generation;
     let seen = rig

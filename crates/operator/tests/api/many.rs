@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(900);
 const BUDGET: u64 = 40 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_pipelines_are_carried_out_at_once_within_the_budget() {
+async fn many_pipelines_are_reconciled_at_once_within_the_budget() {
     let pipelines = std::env::var("PENSTOCK_PIPELINES").map_or(PIPELINES, |many| many.parse().unwrap());
     let Some(rig) = Rig::alone("many").await else { return };
     crate::rig::install(&rig.client).await;

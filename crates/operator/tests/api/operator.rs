@@ -54,7 +54,13 @@ impl Operator {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let cancel = CancellationToken::new();
         let address = format!("127.0.0.1:{}", free_port());
-        let settings = load(namespace, &[&[("operator.address", address.as_str())], settings].concat());
+        // Nobody follows it, and on a machine that has much else to do a renewal may take its time.
+        let own = [
+            ("operator.address", address.as_str()),
+            ("operator.leaseDuration", "2m"),
+            ("operator.renewDeadline", "1m"),
+        ];
+        let settings = load(namespace, &[&own[..], settings].concat());
         let (kubeconfig, token) = (kubeconfig.to_owned(), cancel.clone());
         let run = runtime.spawn(async move {
             let client = client_for(&kubeconfig).await;
@@ -177,6 +183,7 @@ fn load(namespace: &str, own: &[(&str, &str)]) -> Settings {
 
 async fn run(settings: Settings, client: Client, cancel: CancellationToken) -> Result<(), String> {
     let (metrics, health) = (Metrics::default(), Health::new());
+    let client = (client, "https://api".to_owned());
     penstock_operator::run(Arc::new(settings), client, SCHEMA.to_owned(), metrics, health, cancel)
         .await
         .map_err(|error| error.to_string())

@@ -69,7 +69,7 @@ async fn it_survives_what_goes_away_and_what_cannot_be_read() {
     rig.change("good", json!({ "telemetry": { "serviceMonitor": null } })).await;
     let before = rig.until::<FirehosePipeline>("good", "ready", is_ready).await;
 
-    // The API server goes and comes back, and what was changed meanwhile is carried out.
+    // The API server goes and comes back, and what was changed meanwhile is reconciled.
     rig.own().kill();
     rig.own().restart().await.unwrap();
     eventually("the api server answers", async || rig.raw().get("good").await.is_ok()).await;
@@ -77,7 +77,7 @@ async fn it_survives_what_goes_away_and_what_cannot_be_read() {
     let two = |deployment: &Deployment| deployment.spec.as_ref().unwrap().replicas == Some(2);
     rig.until::<Deployment>("good-dashboard", "of two", two).await;
 
-    // The definition goes, and all pipelines with it; when it is back, new ones are carried out.
+    // The definition goes, and all pipelines with it; when it is back, new ones are reconciled.
     definitions.delete(DEFINITION, &DeleteParams::default()).await.unwrap();
     eventually("the definition is gone", async || definitions.get_opt(DEFINITION).await.unwrap().is_none()).await;
     rig.until_gone::<Deployment>("good-ingest").await;

@@ -3,6 +3,8 @@
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
 use fred::types::{CustomCommand, Value};
+use penstock_core::keys::Keys;
+use penstock_core::permissions::Part;
 use penstock_core::settings::{Layers, Settings};
 use penstock_local::testing::TestRedis;
 
@@ -23,6 +25,13 @@ impl Redis {
 
     pub(crate) fn url(&self) -> String {
         self.server.url()
+    }
+
+    /// Makes a user with the operator's rights of the manual, and returns its URL.
+    pub(crate) async fn url_of_operator(&self) -> String {
+        let rules = Part::Operator.rules(&Keys::default()).join(" ");
+        self.command(&format!("ACL SETUSER operator reset on >hunter2 {rules}")).await;
+        format!("redis://operator:hunter2@127.0.0.1:{}", self.server.port())
     }
 
     /// Sends a command; words hold no spaces.

@@ -14,8 +14,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::ApiResource;
 use kube::{Api, Client, Config, Resource};
 use penstock_local::testing::TestApiServer;
-pub(crate) use penstock_operator::crd::FirehosePipeline;
-use penstock_operator::{build, crd};
+pub(crate) use penstock_operator::crd::{FirehoseBackfill, FirehosePipeline};
+use penstock_operator::{children, crd};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -193,25 +193,28 @@ pub(crate) async fn client_for(kubeconfig: &str) -> Client {
     Client::try_from(config).unwrap()
 }
 
-/// Installs the resource, and waits until the API server serves it.
+/// Installs the resources, and waits until the API server serves them.
 pub(crate) async fn install(client: &Client) {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let definition = serde_json::to_value(crd::definition()).unwrap();
-    let name = definition["metadata"]["name"].as_str().unwrap().to_owned();
-    // It may still be going from the test before.
-    eventually("the definition is taken", async || {
-        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&definition)).await.is_ok()
-    })
-    .await;
-    // Whatever they hold.
-    let pipelines: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::erase::<FirehosePipeline>(&()));
-    eventually("the resource is served", async || pipelines.list(&Default::default()).await.is_ok()).await;
+    for definition in crd::definitions() {
+        let name = definition.metadata.name.clone().unwrap();
+        // It may still be going from the test before.
+        eventually("the definition is taken", async || {
+            api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&definition)).await.is_ok()
+        })
+        .await;
+    }
+    for kind in [ApiResource::erase::<FirehosePipeline>(&()), ApiResource::erase::<FirehoseBackfill>(&())] {
+        // Whatever they hold.
+        let objects: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+        eventually("the resource is served", async || objects.list(&Default::default()).await.is_ok()).await;
+    }
 }
 
 /// Installs the kinds that somebody else brings into a cluster, with schemas that take everything.
 async fn install_optional(client: &Client) {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let all = build::kinds();
+    let all = children::kinds();
     let optional = all.iter().filter(|kind| kind.group.contains('.') && !kind.group.ends_with(".k8s.io"));
     let route = all.iter().filter(|kind| kind.kind == "HTTPRoute");
     for ApiResource { group, version, kind, plural, .. } in optional.chain(route) {
@@ -282,6 +285,12 @@ fn merge(into: &mut Value, patch: &Value) {
 pub(crate) fn reason<'a>(pipeline: &'a FirehosePipeline, kind: &str) -> Option<&'a str> {
     let conditions = &pipeline.status.as_ref()?.conditions;
     conditions.iter().find(|condition| condition.kind == kind).map(|condition| condition.reason.as_str())
+}
+
+/// Returns the message of a condition; none where there is no such condition.
+pub(crate) fn message(pipeline: &FirehosePipeline, kind: &str) -> String {
+    let conditions = pipeline.status.iter().flat_map(|status| &status.conditions);
+    conditions.filter(|condition| condition.kind == kind).map(|condition| condition.message.clone()).collect()
 }
 
 /// Says whether everything runs, by the word of a status that speaks of what is written now.

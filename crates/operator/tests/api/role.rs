@@ -12,12 +12,15 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use penstock_local::testing::TempFolder;
+use penstock_operator::crd::BackfillPhase;
 use serde_json::{Value, json};
 
+use crate::backfills;
 use crate::cluster::Nodes;
+use crate::healer::Healer;
 use crate::operator::{Operator, recommendation};
 use crate::redis::Redis;
-use crate::rig::{FirehosePipeline, Rig, eventually, is_ready, make_namespace};
+use crate::rig::{FirehoseBackfill, FirehosePipeline, Rig, eventually, is_ready, make_namespace};
 
 /// Group, resource with its subresource, and verb.
 type Right = (String, String, String);
@@ -123,10 +126,10 @@ fn granted(rules: Option<Vec<PolicyRule>>) -> BTreeSet<Right> {
     granted
 }
 
-/// Has everything done that an operator ever does.
-async fn exercise(rig: &Rig, redis: &Redis) {
+/// Has everything done that the operator of a namespace ever does.
+async fn exercise(rig: &Rig, redis: &Redis, healer: &Healer, operator: &str) {
     redis.flow("").await;
-    rig.secret("redis", &redis.url()).await;
+    rig.secret("redis", &redis.url_of_operator().await).await;
     let scaling = json!({ "drainTarget": "1s", "capacityPerWorker": 10 });
     let all = json!({
         "redis": { "url": null, "urlSecret": { "name": "redis", "key": "url" } },
@@ -136,6 +139,10 @@ async fn exercise(rig: &Rig, redis: &Redis) {
         "telemetry": { "serviceMonitor": { "enabled": true }, "prometheusRule": { "enabled": true } },
     });
     rig.create("p", all).await;
+    // While the migration has no pod, the operator reads the Events of its Job.
+    let asked = right("events.k8s.io", "events", "list");
+    eventually("it asks why a Job has no pod", async || deeds(rig, operator).used.contains(&asked)).await;
+    let _nodes = Nodes::start(rig);
     rig.until::<FirehosePipeline>("p", "ready", is_ready).await;
     redis.add("", 1_000).await;
     rig.until::<Deployment>("p-worker", "scaled up", |deployment| {
@@ -144,6 +151,11 @@ async fn exercise(rig: &Rig, redis: &Redis) {
     .await;
     rig.change("p", json!({ "workers": { "autoscaling": { "mode": "keda" } } })).await;
     rig.until::<FirehosePipeline>("p", "ready", is_ready).await;
+    let backfill = json!({ "ttlAfterFinished": "1s" });
+    backfills::create(rig, "all", backfill).await;
+    backfills::until_phase(rig, "all", BackfillPhase::Running).await;
+    healer.report(backfills::complete);
+    rig.until_gone::<FirehoseBackfill>("all").await;
     let off = json!({
         "ingest": { "enabled": false }, "workers": { "enabled": false }, "dashboard": { "enabled": false },
         "telemetry": { "serviceMonitor": { "enabled": false }, "prometheusRule": { "enabled": false } },
@@ -156,6 +168,8 @@ async fn exercise(rig: &Rig, redis: &Redis) {
     rig.until::<Deployment>("p-worker", "made again", |_| true).await;
     rig.api::<FirehosePipeline>().delete("p", &DeleteParams::default()).await.unwrap();
     rig.until_gone::<FirehosePipeline>("p").await;
+    let refused = redis.command("ACL LOG").await.into_array();
+    assert!(refused.is_empty(), "redis refused something: {refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,8 +178,12 @@ async fn the_charts_role_is_enough_and_no_more() {
     let Some(kubeconfig) = account(&rig, "penstock-role", &["--set", "watchNamespaces={role-team}"]).await else {
         return;
     };
-    let (redis, _nodes) = (Redis::start().await, Nodes::start(&rig));
-    let settings = [("operator.namespace", "penstock-role"), ("operator.leaseName", "penstock-role-operator")];
+    let (redis, healer) = (Redis::start().await, Healer::start().await);
+    let settings = [
+        ("operator.namespace", "penstock-role"),
+        ("operator.leaseName", "penstock-role-operator"),
+        ("operator.healUrl", &healer.url),
+    ];
     let operator = Operator::start_as(&kubeconfig, "role-team", &settings);
     eventually("it leads", async || {
         let leases: Api<Lease> = Api::namespaced(rig.client.clone(), "penstock-role");
@@ -174,11 +192,15 @@ async fn the_charts_role_is_enough_and_no_more() {
     .await;
     // Before anything is decided it asks the API server.
     assert_eq!(recommendation(&operator.address, "role-team", "none").await, None);
-    exercise(&rig, &redis).await;
+    exercise(&rig, &redis, &healer, "penstock-role").await;
     operator.stop().await;
     let roles: Api<ClusterRole> = Api::all(rig.client.clone());
     let leader: Api<Role> = Api::namespaced(rig.client.clone(), "penstock-role");
     let mut granted = granted(roles.get("penstock-role-operator").await.unwrap().rules);
+    let reads_secrets = granted.iter().any(|(_, resource, _)| resource == "secrets");
+    assert!(!reads_secrets, "those of other namespaces are nothing that it has to see");
+    let secrets: Api<Role> = Api::namespaced(rig.client.clone(), "role-team");
+    granted.extend(self::granted(secrets.get("penstock-role-operator-secrets").await.unwrap().rules));
     granted.extend(self::granted(leader.get("penstock-role-operator-leader").await.unwrap().rules));
     let deeds = deeds(&rig, "penstock-role");
     assert!(deeds.forbidden.is_empty(), "{:#?}", deeds.forbidden);
@@ -194,14 +216,15 @@ async fn within_its_namespaces_a_role_is_enough() {
     make_namespace(&rig.client, "role-b").await;
     let values = ["--set", "rbac.scope=namespace,rbac.userRoles=false,watchNamespaces={role-a,role-b}"];
     let Some(kubeconfig) = account(&rig, "penstock-small", &values).await else { return };
-    let (redis, _nodes) = (Redis::start().await, Nodes::start(&rig));
+    let (redis, healer) = (Redis::start().await, Healer::start().await);
     let settings = [
         ("operator.namespace", "penstock-small"),
+        ("operator.healUrl", &healer.url),
         ("operator.leaseName", "penstock-small-operator"),
         ("operator.watchNamespaces", "role-a,role-b"),
     ];
     let operator = Operator::start_as(&kubeconfig, "role-a", &settings);
-    exercise(&rig, &redis).await;
+    exercise(&rig, &redis, &healer, "penstock-small").await;
     let there = Rig { namespace: "role-b".to_owned(), ..rig };
     there.create("p", json!({})).await;
     there.until::<Deployment>("p-ingest", "made", |_| true).await;

@@ -51,7 +51,7 @@ async fn a_changed_setting_rolls_the_pods_that_read_it_and_no_others() {
     let before = annotation(&rig, "dashboard", SETTINGS).await;
     until_rolled(&rig, "dashboard", SETTINGS, &dashboard).await;
     let generation = rig.api::<FirehosePipeline>().get("p").await.unwrap().metadata.generation;
-    rig.until::<FirehosePipeline>("p", "carried out", |p| {
+    rig.until::<FirehosePipeline>("p", "reconciled", |p| {
         p.status.as_ref().is_some_and(|status| status.observed_generation == generation)
     })
     .await;
@@ -81,6 +81,12 @@ async fn a_changed_secret_rolls_the_pods_and_is_never_copied() {
     let before = annotation(&rig, "ingest", SECRETS).await;
     let settings = annotation(&rig, "ingest", SETTINGS).await;
     assert!(before.is_some());
+    // The end of a line is no part of it, and no change.
+    rig.secret("redis", &format!("{}\n", redis.url())).await;
+    rig.change("p", json!({ "workers": { "batchSize": 78 } })).await;
+    let generation = rig.api::<FirehosePipeline>().get("p").await.unwrap().metadata.generation;
+    rig.until::<FirehosePipeline>("p", "ready", |p| p.status.as_ref().unwrap().observed_generation == generation).await;
+    assert_eq!(annotation(&rig, "ingest", SECRETS).await, before);
     rig.secret("redis", &format!("{}/0", redis.url())).await;
     for part in ["ingest", "worker", "dashboard"] {
         until_rolled(&rig, part, SECRETS, &before).await;
@@ -88,7 +94,7 @@ async fn a_changed_secret_rolls_the_pods_and_is_never_copied() {
     assert_eq!(annotation(&rig, "ingest", SETTINGS).await, settings);
 
     let mut written = String::new();
-    for kind in penstock_operator::build::kinds() {
+    for kind in penstock_operator::children::kinds() {
         let api: kube::Api<kube::api::DynamicObject> =
             kube::Api::namespaced_with(rig.client.clone(), &rig.namespace, &kind);
         written
@@ -106,6 +112,33 @@ async fn a_changed_secret_rolls_the_pods_and_is_never_copied() {
     let ended = |deployment: &Deployment| deployment.spec.as_ref().unwrap().replicas == Some(0);
     rig.until::<Deployment>("p-ingest", "without pods", ended).await;
     rig.until::<Deployment>("p-worker", "without pods", ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hash_of_secrets_has_a_key_that_outlives_the_operator() {
+    let Some(rig) = Rig::new("keyed").await else { return };
+    let (redis, _nodes, operator) = (Redis::start().await, Nodes::start(&rig), Operator::start(&rig).await);
+    redis.flow("").await;
+    rig.secret("redis", &format!("{}\n", redis.url())).await;
+    let by_secret = json!({ "url": null, "urlSecret": { "name": "redis", "key": "url" } });
+    rig.create("p", json!({ "redis": by_secret })).await;
+    rig.until::<FirehosePipeline>("p", "ready", is_ready).await;
+    let before = annotation(&rig, "ingest", SECRETS).await;
+    let secrets = rig.api::<k8s_openapi::api::core::v1::Secret>();
+    let key = secrets.get("penstock-operator-hash-key").await.unwrap().data.unwrap()["key"].0.clone();
+    assert_eq!(key.len(), 32);
+    operator.stop().await;
+    let operator = Operator::start(&rig).await;
+    rig.change("p", json!({ "ingest": { "hotStandby": true } })).await;
+    let two = |deployment: &Deployment| deployment.spec.as_ref().unwrap().replicas == Some(2);
+    rig.until::<Deployment>("p-ingest", "of two", two).await;
+    assert_eq!(annotation(&rig, "ingest", SECRETS).await, before, "the next operator has the same key");
+    // With another key the same Secret has another hash: who has not the key learns nothing from it.
+    operator.stop().await;
+    secrets.delete("penstock-operator-hash-key", &DeleteParams::default()).await.unwrap();
+    let _operator = Operator::start(&rig).await;
+    until_rolled(&rig, "ingest", SECRETS, &before).await;
+    assert_ne!(secrets.get("penstock-operator-hash-key").await.unwrap().data.unwrap()["key"].0, key);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -172,7 +172,7 @@ async fn with_keda_the_operator_recommends_and_does_not_write() {
     let scaling = json!({ "mode": "keda", "drainTarget": "1s", "capacityPerWorker": 10, "maxReplicas": 6 });
     rig.create("p", json!({ "redis": { "url": redis.url() }, "workers": { "autoscaling": scaling } })).await;
     rig.until::<FirehosePipeline>("p", "ready", is_ready).await;
-    let kinds = penstock_operator::build::kinds();
+    let kinds = penstock_operator::children::kinds();
     let kind = kinds.iter().find(|kind| kind.kind == "ScaledObject").unwrap();
     let objects: Api<DynamicObject> = Api::namespaced_with(rig.client.clone(), &rig.namespace, kind);
     let made = objects.get("p-worker").await.unwrap();

@@ -1,18 +1,17 @@
 //! Reads the settings from flags, environment and file, and lists what there is.
 
-use std::fmt::Write as _;
+mod catalog;
+
 use std::io::{Write as _, stdout};
 
 use penstock_core::settings::{Layers, Settings};
 
-use crate::cli::Cli;
+use crate::cli::{Cli, SettingsFormat};
 use crate::error::Error;
 
 /// Reads where every setting's text comes from.
 pub(super) fn layers(cli: &Cli) -> Result<Layers, Error> {
-    let variables =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let mut layers = Layers::default().environment(variables);
+    let mut layers = environment();
     if let Some(path) = &cli.config {
         let yaml =
             std::fs::read_to_string(path).map_err(|source| Error::ReadSettingsFile { path: path.clone(), source })?;
@@ -26,25 +25,16 @@ pub(super) fn load(cli: &Cli) -> Result<Settings, Error> {
     Settings::load(&layers(cli)?).map_err(Error::Settings)
 }
 
-/// Prints every setting as a Markdown table, to the end or until nobody reads any more.
-pub(super) fn print() {
-    let _ = stdout().write_all(catalog().as_bytes());
+/// Prints every setting, to the end or until nobody reads any more; and what is set in the environment and is none.
+pub(super) fn print(format: SettingsFormat) {
+    let _ = stdout().write_all(catalog::catalog(&Settings::catalog(), format).as_bytes());
+    for unknown in environment().unknown_variables() {
+        eprintln!("penstock: {unknown}");
+    }
 }
 
-fn catalog() -> String {
-    let mut out =
-        String::from("| setting | environment | default | allowed | what it is for |\n|---|---|---|---|---|\n");
-    for field in Settings::catalog() {
-        let older: String = field.older_names.iter().map(|name| format!("`{name}`, ")).collect();
-        let default = field.default.map(|default| format!("`{default}`")).unwrap_or_default();
-        let _ = writeln!(
-            out,
-            "| `{}` | {older}`{}` | {default} | {} | {} |",
-            field.path,
-            field.environment_name(),
-            field.allowed(),
-            field.doc.trim()
-        );
-    }
-    out
+fn environment() -> Layers {
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Layers::default().environment(variables)
 }

@@ -20,11 +20,27 @@ async fn every_service_answers_on_its_admin_address() {
         })
         .await;
         assert_eq!(http::json(address, "/healthz").await["status"], "ok");
-        let (status, metrics) = http::get(address, "/metrics").await.unwrap();
-        assert_eq!(status, 200);
-        assert!(metrics.contains(&format!("\n{metrics_prefix}")) && metrics.ends_with("# EOF\n"), "{metrics}");
+        for (accept, is_open) in [("accept: */*", false), ("accept: application/openmetrics-text;version=1.0.0", true)]
+        {
+            let (status, metrics) = http::get_with(address, "/metrics", accept).await.unwrap();
+            assert_eq!(status, 200);
+            assert!(metrics.contains(&format!("\n{metrics_prefix}")), "{metrics}");
+            assert_eq!(metrics.ends_with("# EOF\n"), is_open, "{metrics}");
+        }
         let check = rig.run(&["healthcheck", &address.to_string()]).await;
         assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+        let level = async |level: &[&str]| {
+            let answer = rig.run(&[&["log-level", "--address", &address.to_string()], level].concat()).await;
+            (answer.status.code(), String::from_utf8_lossy(&[answer.stdout, answer.stderr].concat()).into_owned())
+        };
+        assert_eq!(level(&["debug"]).await, (Some(0), "debug\n".to_owned()));
+        for (bad, why) in
+            [("nonsense=", "has no level after its ="), ("info,penstock_injest=debug", "is no part of Penstock")]
+        {
+            let (code, said) = level(&[bad]).await;
+            assert!(code == Some(64) && said.contains(why) && said.contains("info,penstock_ingest=debug"), "{said}");
+        }
+        assert_eq!(level(&[]).await, (Some(0), "debug\n".to_owned()), "the level stays");
         service.stop().await;
         let check = rig.run(&["healthcheck", &address.to_string()]).await;
         assert_eq!(check.status.code(), Some(1), "nobody is there any more");

@@ -15,8 +15,8 @@ use crate::service::Service;
 const OTHERS: &str = "osprey-consumers";
 
 /// What ingest says at the high watermark, and below the low one.
-const PAUSES: &str = "reading pauses";
-const GOES_ON: &str = "reading goes on";
+const PAUSES: &str = "redis reached the high watermark, pausing";
+const GOES_ON: &str = "redis is below the low watermark, resuming";
 
 /// Groups that hold, and groups that no longer do.
 const HOLDING: &str = "penstock_ingest_holding_groups";
@@ -186,7 +186,7 @@ async fn what_replaced_workers_leave_behind_does_not_fill_the_stream_for_good() 
     .await;
     eventually("all is trimmed", async || rig.length().await == 0).await;
     rig.ingested(recording.last).await;
-    ingest.says("put back at the tail of the stream").await;
+    ingest.says("requeued entries that their consumer never acknowledged").await;
     ingest.stop().await;
     let mut expected: Vec<u64> = recording.entries.iter().map(|entry| entry.seq).chain(given).collect();
     expected.sort_unstable();
@@ -250,7 +250,7 @@ async fn is_paused(rig: &Rig) -> bool {
 
 fn is_left_out(ingest: &Service, group: &str) -> bool {
     let group = format!(r#""group":"{group}""#);
-    ingest.log().lines().any(|line| line.contains("no sign of life") && line.contains(&group))
+    ingest.log().lines().any(|line| line.contains("consumer group was inactive") && line.contains(&group))
 }
 
 /// Waits until ingest has looked at the groups once more: it counts one that comes, and then one that went.

@@ -7,6 +7,8 @@ use data_encoding::{BASE32_NOPAD, BASE64_NOPAD};
 use penstock_replay::Settings;
 use serde_json::{Map, Value, json};
 
+use crate::faults::{MISSING, UNCARRIED};
+
 /// An entry of the stream.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
@@ -97,10 +99,15 @@ fn commit(body: &Cbor) -> Value {
     let blocks = blocks(get(body, "blocks").as_bytes().unwrap());
     let ops: Vec<Value> = get(body, "ops").as_array().unwrap().iter().map(|op| self::op(op, &blocks)).collect();
     let since = Some(text(body, "since")).filter(|since| since != "").unwrap_or_default();
-    json!({
+    let missing = ops.iter().filter(|op| collection(op) == MISSING).count();
+    let mut commit = json!({
         "repo": text(body, "repo"), "ops": ops, "rev": text(body, "rev"), "time": text(body, "time"),
         "commit": cid(get(body, "commit")), "since": since,
-    })
+    });
+    if missing > 0 {
+        commit["missing"] = json!(missing);
+    }
+    commit
 }
 
 fn op(op: &Cbor, blocks: &HashMap<&[u8], &[u8]>) -> Value {
@@ -108,11 +115,18 @@ fn op(op: &Cbor, blocks: &HashMap<&[u8], &[u8]>) -> Value {
     if out["action"] != "delete" {
         out["cid"] = cid(get(op, "cid")).into();
         // A record that the same commit deletes again is not in the frame.
-        if let Some(block) = blocks.get(cid_bytes(get(op, "cid"))) {
+        if !UNCARRIED.contains(&collection(&out))
+            && let Some(block) = blocks.get(cid_bytes(get(op, "cid")))
+        {
             out["record"] = lexicon_json(&ciborium::from_reader(*block).unwrap());
         }
     }
     out
+}
+
+/// The collection of an op.
+fn collection(op: &Value) -> &str {
+    op["path"].as_str().unwrap().split('/').next().unwrap()
 }
 
 /// Walks a CAR: a length, then as many bytes, and so on; first the header, then blocks that begin with their CID.

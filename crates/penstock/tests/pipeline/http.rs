@@ -16,7 +16,19 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)
 
 /// Asks with one more line in the head.
 pub(crate) async fn get_with(address: SocketAddr, path: &str, header: &str) -> Option<(u16, String)> {
-    let mut socket = request(address, path, header).await?;
+    answered(request(address, path, header).await?).await
+}
+
+/// Sends JSON, and returns the status and the body; `None` where nobody answers.
+pub(crate) async fn post(address: SocketAddr, path: &str, body: &str) -> Option<(u16, String)> {
+    let mut socket = TcpStream::connect(address).await.ok()?;
+    let length = body.len();
+    let head = format!("host: {address}\r\ncontent-type: application/json\r\ncontent-length: {length}");
+    socket.write_all(format!("POST {path} HTTP/1.0\r\n{head}\r\n\r\n{body}").as_bytes()).await.ok()?;
+    answered(socket).await
+}
+
+async fn answered(mut socket: TcpStream) -> Option<(u16, String)> {
     let mut answer = String::new();
     timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;

@@ -3,12 +3,12 @@
 //! Each repo is folded in order into the records that are left; rows are made of those, and counts of the rows. Nothing
 //! is shared with the worker. Collections of which the recording has none are left out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
+use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 
 use crate::frames::Entry;
@@ -17,7 +17,7 @@ use crate::frames::Entry;
 pub(crate) type Tables = BTreeMap<&'static str, BTreeMap<String, Value>>;
 
 /// The tables that hold what the relay said, with their primary keys.
-pub(crate) const TABLES: [(&str, &str); 22] = [
+pub(crate) const TABLES: [(&str, &str); 23] = [
     ("users", "did"),
     ("posts", "uri"),
     ("post_aggregations", "post_uri"),
@@ -40,6 +40,7 @@ pub(crate) const TABLES: [(&str, &str); 22] = [
     ("thread_gates", "post_uri"),
     ("post_gates", "post_uri"),
     ("quotes", "uri"),
+    ("penstock.records", "uri"),
 ];
 
 /// When a row was written is not said by the events.
@@ -83,13 +84,10 @@ struct Record {
 pub(crate) fn tables(entries: &[Entry]) -> Tables {
     let mut repos = BTreeMap::<&str, Repo>::new();
     for entry in entries {
-        // Whoever is seen has a row, also where the rest of the entry is refused.
-        let repo = repos.entry(entry.did()).or_default();
-        if !is_poison(entry) {
-            repo.apply(entry);
-            for subject in subjects(entry) {
-                repos.entry(subject).or_default();
-            }
+        // Whoever is seen or pointed at has a row.
+        repos.entry(entry.did()).or_default().apply(entry);
+        for subject in subjects(entry) {
+            repos.entry(subject).or_default();
         }
     }
     let mut tables: Tables = TABLES.iter().map(|(table, _)| (*table, BTreeMap::new())).collect();
@@ -105,18 +103,12 @@ pub(crate) fn record_counts(tables: &Tables) -> BTreeMap<String, i64> {
     COUNTED.iter().map(|table| ((*table).to_owned(), tables[table].len() as i64)).collect()
 }
 
-/// The numbers of the entries that must end as dead letters.
-pub(crate) fn dead_letters(entries: &[Entry]) -> BTreeSet<u64> {
-    entries.iter().filter(|entry| is_poison(entry)).map(|entry| entry.seq).collect()
-}
-
 /// What `cluster:metrics` must say when each of these entries was delivered so many times.
 pub(crate) fn event_counts(entries: &[Entry], times: i64) -> BTreeMap<String, i64> {
     let mut counts = BTreeMap::new();
     for entry in entries {
         let kind = format!("#{}", entry.kind);
-        let fields = if is_poison(entry) { vec!["errors"] } else { vec!["totalEvents", &kind] };
-        for field in fields {
+        for field in ["totalEvents", &kind] {
             *counts.entry(field.to_owned()).or_default() += times;
         }
     }
@@ -169,15 +161,6 @@ fn subjects(entry: &Entry) -> impl Iterator<Item = &str> {
     };
     let subjects = ops.iter().filter(points).filter_map(|op| op["record"]["subject"].as_str());
     subjects.filter(|subject| subject.starts_with("did:"))
-}
-
-/// Says whether an entry writes a record whose URI no column can hold.
-fn is_poison(entry: &Entry) -> bool {
-    let ops = entry.data["ops"].as_array().map_or(&[][..], Vec::as_slice);
-    let uri = |op: &Value| format!("at://{}/{}", entry.did(), op["path"].as_str().unwrap());
-    let poison = ops.iter().any(|op| op.get("record").is_some() && uri(op).len() > 512);
-    assert!(!poison || ops.len() == 1, "the model knows nothing of entries that fail in part");
-    poison
 }
 
 fn insert(tables: &mut Tables, table: &'static str, row: Value) {
@@ -279,10 +262,17 @@ impl Repo {
     fn record_rows(&self, did: &str, collection: &str, record: &Record, insert: &mut impl FnMut(&'static str, Value)) {
         let Record { uri, cid, value, rev, seq, time } = record;
         let created_at = Some(timestamp(&value["createdAt"])).filter(|time| !time.is_null()).unwrap_or(timestamp(time));
-        // What claims to come from the future is sorted by its event.
+        // Feeds sort by the earlier of record and event.
         let at = |time: &Value| time.as_str().unwrap().parse::<DateTime>().unwrap();
-        let latest = at(&timestamp(time)).checked_add(5.minutes()).unwrap();
-        let sort_at = if at(&created_at) > latest { timestamp(time) } else { created_at.clone() };
+        let event = timestamp(time);
+        let sort_at = if at(&created_at) > at(&event) { event } else { created_at.clone() };
+        if uri.len() > 512 || collection.len() > 255 {
+            let row = json!({
+                "uri": uri, "did": did, "collection": collection, "cid": cid, "record": value, "created_at": created_at,
+                "commit_rev": rev, "entry_id": seq.to_string(),
+            });
+            return insert("penstock.records", row);
+        }
         // Where a gate stands is said by its record key.
         let rkey = uri.rsplit('/').next().unwrap();
         let post = format!("at://{did}/app.bsky.feed.post/{rkey}");

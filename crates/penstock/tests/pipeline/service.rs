@@ -73,9 +73,21 @@ impl Service {
         value.map_or(0.0, |value| value.parse().unwrap())
     }
 
+    /// What a metric stands at in total, over the series that have this label.
+    pub(crate) async fn sum(&self, name: &str, label: &str) -> f64 {
+        let (_, metrics) = http::get(self.admin().await, "/metrics").await.unwrap();
+        let series = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")) && line.contains(label));
+        series.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+    }
+
     /// Everything that it has said.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Where it says it.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.log.clone()
     }
 
     /// Sends SIGTERM to a service that still runs.

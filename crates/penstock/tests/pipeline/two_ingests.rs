@@ -24,13 +24,13 @@ use crate::service::Service;
 const TAKEOVER: Duration = Duration::from_secs(10);
 
 /// What an ingest says that no longer holds the lease.
-const LOST: &str = "the lease is no longer ours";
+const LOST: &str = "lost the ingest lease";
 
 /// What an ingest says that found the cursor changed.
-const FOREIGN: &str = "something else wrote the cursor";
+const FOREIGN: &str = "another program changed the cursor";
 
 /// What an ingest says that found entries of another program.
-const CROWDED: &str = "another program writes this stream";
+const CROWDED: &str = "another program is writing to the stream";
 
 /// How many batches an ingest wrote.
 const BATCHES: &str = "penstock_ingest_batches_total";
@@ -121,7 +121,7 @@ async fn steps_of_the_clock_move_neither_lease_nor_events() {
         audit.look(&rig).await;
     }
     assert_eq!(rig.lease().await, held, "the lease's token");
-    assert!(!standby.log().contains("holding the lease"), "the standby held the lease");
+    assert!(!standby.log().contains("acquired the ingest lease"), "the standby held the lease");
     assert!(!holder.log().contains(LOST), "the holder lost the lease");
     for metric in ["penstock_ingest_gaps_total", "penstock_ingest_sequence_resets_total", REFUSED] {
         assert_eq!(holder.metric(metric).await, 0.0, "{metric}");
@@ -203,7 +203,7 @@ async fn beside_the_consumer_before_it_an_ingest_waits_until_that_has_ended() {
     other.put(at).await;
     assert_eq!(ingest.metric(BATCHES).await, written, "batches written beside it");
     eventually("ingest goes on", async || rig.cursor().await > Some(last + 300)).await;
-    ingest.says("the other program has been quiet").await;
+    ingest.says("the other program stopped writing").await;
     ingest.stop().await;
     let mut times = BTreeMap::<u64, usize>::new();
     for (_, entry) in rig.stream().await {

@@ -7,3 +7,5 @@ mod client;
 mod faults;
 mod frames;
 mod manners;
+mod now;
+mod signed;

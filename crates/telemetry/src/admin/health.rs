@@ -20,9 +20,21 @@ pub struct Health {
 /// Reports on one dependency or condition; clones report on the same.
 #[derive(Debug, Clone)]
 pub struct CheckHandle {
-    /// Why it fails, or `None` while all is well.
-    failure: Arc<Mutex<Option<Cow<'static, str>>>>,
+    /// Why it fails and since when, or `None` while all is well.
+    failure: Arc<Mutex<Option<Failure>>>,
 }
+
+#[derive(Debug)]
+struct Failure {
+    why: Cow<'static, str>,
+    since: Instant,
+}
+
+/// What a check says before its first report.
+const STARTING: &str = "starting";
+
+/// For how long a check must fail until the answer about liveness tells it too.
+const LONG: Duration = Duration::from_secs(60);
 
 /// Shows that one task still turns; clones show it for the same task.
 #[derive(Debug, Clone)]
@@ -40,6 +52,8 @@ struct Part {
 #[derive(Debug)]
 enum Sign {
     Check(CheckHandle),
+    /// Decides nothing.
+    Note(CheckHandle),
     Heartbeat(Arc<Pulse>),
 }
 
@@ -61,9 +75,27 @@ impl Health {
 
     /// Adds a check, failing as "starting" until it is first reported well; checks of one name are all to be well.
     pub fn check(&self, name: impl Into<Cow<'static, str>>) -> CheckHandle {
-        let handle = CheckHandle { failure: Arc::new(Mutex::new(Some("starting".into()))) };
+        let failure = Failure { why: STARTING.into(), since: Instant::now() };
+        let handle = CheckHandle { failure: Arc::new(Mutex::new(Some(failure))) };
         self.parts().push(Part { name: name.into(), sign: Sign::Check(handle.clone()) });
         handle
+    }
+
+    /// Adds what is reported as a check is, and decides nothing: the process can do without. It is well at first.
+    pub fn note(&self, name: impl Into<Cow<'static, str>>) -> CheckHandle {
+        let handle = CheckHandle { failure: Arc::default() };
+        self.parts().push(Part { name: name.into(), sign: Sign::Note(handle.clone()) });
+        handle
+    }
+
+    /// Returns what the checks and notes of a name say is wrong; none while all are well, or have only just begun.
+    pub fn failure_of(&self, name: &str) -> Option<String> {
+        let parts = self.parts();
+        let failures = parts.iter().filter(|part| part.name == name).filter_map(|part| match &part.sign {
+            Sign::Check(check) | Sign::Note(check) => check.failure().as_ref().map(|failure| failure.why.clone()),
+            Sign::Heartbeat(_) => None,
+        });
+        failures.filter(|why| *why != STARTING).map(Cow::into_owned).next()
     }
 
     /// Adds a heartbeat: the process is unhealthy when the last beat, or this call, is longer ago than `max_age`.
@@ -75,7 +107,7 @@ impl Health {
 
     /// Says whether every heartbeat is in time.
     pub fn is_alive(&self) -> bool {
-        self.parts().iter().all(|part| matches!(part.sign, Sign::Check(_)) || part.failure().is_none())
+        self.parts().iter().all(|part| !matches!(part.sign, Sign::Heartbeat(_)) || part.failure().is_none())
     }
 
     /// Says whether every check is well and every heartbeat is in time.
@@ -83,7 +115,7 @@ impl Health {
         self.parts().iter().all(|part| part.failure().is_none())
     }
 
-    /// The answer of `/healthz`.
+    /// The answer of `/healthz`: what stands still for long is told there too, but a restart would not mend it.
     pub(super) fn liveness(&self) -> (bool, Value) {
         let parts = self.parts();
         let failing: BTreeMap<&str, Cow<'static, str>> = parts
@@ -91,17 +123,23 @@ impl Health {
             .filter(|part| matches!(part.sign, Sign::Heartbeat(_)))
             .filter_map(|part| Some((part.name.as_ref(), part.failure()?)))
             .collect();
-        match failing.is_empty() {
-            true => (true, json!({"status": "ok"})),
-            false => (false, json!({"status": "failing", "failing": failing})),
+        let waiting: BTreeMap<&str, String> =
+            parts.iter().filter_map(|part| Some((part.name.as_ref(), part.long_failure()?))).collect();
+        let mut body = json!({"status": if failing.is_empty() { "ok" } else { "failing" }});
+        if !failing.is_empty() {
+            body["failing"] = json!(failing);
         }
+        if !waiting.is_empty() {
+            body["waiting"] = json!(waiting);
+        }
+        (failing.is_empty(), body)
     }
 
     /// The answer of `/readyz`.
     pub(super) fn readiness(&self) -> (bool, Value) {
         let parts = self.parts();
         let mut checks: BTreeMap<&str, Option<Cow<'static, str>>> = BTreeMap::new();
-        for part in parts.iter() {
+        for part in parts.iter().filter(|part| !matches!(part.sign, Sign::Note(_))) {
             let failure = checks.entry(&part.name).or_default();
             if failure.is_none() {
                 *failure = part.failure();
@@ -130,10 +168,13 @@ impl CheckHandle {
 
     /// Reports what is wrong, in words for the person who reads `/readyz`.
     pub fn failing(&self, why: impl Into<Cow<'static, str>>) {
-        *self.failure() = Some(why.into());
+        let why = why.into();
+        let mut failure = self.failure();
+        let since = failure.as_ref().map_or_else(Instant::now, |failure| failure.since);
+        *failure = Some(Failure { why, since });
     }
 
-    fn failure(&self) -> MutexGuard<'_, Option<Cow<'static, str>>> {
+    fn failure(&self) -> MutexGuard<'_, Option<Failure>> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -157,9 +198,19 @@ impl Heartbeat {
 // === impl Part ===
 
 impl Part {
+    /// Says what a check that has failed for long says, and for how long.
+    fn long_failure(&self) -> Option<String> {
+        let Sign::Check(check) = &self.sign else { return None };
+        let failure = check.failure();
+        let Failure { why, since } = failure.as_ref()?;
+        let age = since.elapsed();
+        (age >= LONG).then(|| format!("for {} s: {why}", age.as_secs()))
+    }
+
     fn failure(&self) -> Option<Cow<'static, str>> {
         match &self.sign {
-            Sign::Check(check) => check.failure().clone(),
+            Sign::Check(check) => check.failure().as_ref().map(|failure| failure.why.clone()),
+            Sign::Note(_) => None,
             Sign::Heartbeat(pulse) => {
                 let last = Duration::from_millis(pulse.last.load(Ordering::Relaxed));
                 let age = pulse.start.elapsed().saturating_sub(last);
@@ -197,6 +248,23 @@ mod tests {
         assert!(health.is_alive());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_for_long_is_told_beside_liveness_and_leaves_it() {
+        let health = Health::new();
+        let check = health.check("postgres");
+        check.ok();
+        check.failing("connection refused");
+        tokio::time::advance(LONG / 2).await;
+        check.failing("read-only database");
+        assert_eq!(health.liveness(), (true, json!({"status": "ok"})));
+        tokio::time::advance(LONG / 2).await;
+        let waiting = json!({"postgres": "for 60 s: read-only database"});
+        assert_eq!(health.liveness(), (true, json!({"status": "ok", "waiting": waiting})));
+        check.ok();
+        check.failing("again");
+        assert_eq!(health.liveness(), (true, json!({"status": "ok"})));
+    }
+
     #[test]
     fn a_new_check_is_not_ready_until_it_is_well() {
         let health = Health::new();
@@ -208,6 +276,20 @@ mod tests {
             health.readiness(),
             (true, json!({"status": "ready", "checks": {"redis": {"ok": true, "detail": null}}}))
         );
+    }
+
+    #[test]
+    fn a_note_is_told_of_and_decides_nothing() {
+        let health = Health::new();
+        let (note, check) = (health.note("postgres"), health.check("postgres"));
+        assert_eq!(health.failure_of("postgres"), None, "it has only just begun");
+        check.ok();
+        note.failing("connection refused");
+        assert_eq!(health.failure_of("postgres").as_deref(), Some("connection refused"));
+        assert!(health.is_ready() && health.is_alive());
+        assert_eq!(health.readiness().1["checks"], json!({"postgres": {"ok": true, "detail": null}}));
+        note.ok();
+        assert_eq!(health.failure_of("postgres"), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::net::{TcpStream, ToSocketAddrs, lookup_host};
 use tokio::time::timeout;
 
 use crate::TelemetryError;
+use crate::logs::parse_filter;
 
 /// How long the whole question may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -33,12 +34,15 @@ pub async fn healthcheck(address: impl ToSocketAddrs + Display) -> Result<(), Te
 ///
 /// # Errors
 ///
-/// [`TelemetryError::AskHealth`] when nothing answers there, [`TelemetryError::Refused`] when the level is none or the
-/// server is not on this host.
+/// [`TelemetryError::ParseLogFilter`] when the level is none, before anybody is asked; [`TelemetryError::AskHealth`] when
+/// nothing answers there, [`TelemetryError::Refused`] when the server is not on this host.
 pub async fn ask_log_level(
     address: impl ToSocketAddrs + Display,
     change: Option<&str>,
 ) -> Result<String, TelemetryError> {
+    if let Some(level) = change {
+        parse_filter(level)?;
+    }
     let line = if change.is_some() { "PUT /log-level" } else { "GET /log-level" };
     match request(&address, line, change.unwrap_or_default()).await? {
         (true, level) => Ok(level),
@@ -66,7 +70,7 @@ async fn request(
 async fn ask(address: &(impl ToSocketAddrs + Display), line: &str, body: &str) -> io::Result<String> {
     let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for candidate in lookup_host(address).await? {
-        match TcpStream::connect(reachable(candidate)).await {
+        match connect(candidate).await {
             Ok(mut stream) => {
                 let length = body.len();
                 let request = format!(
@@ -83,14 +87,18 @@ async fn ask(address: &(impl ToSocketAddrs + Display), line: &str, body: &str) -
     Err(refused)
 }
 
-/// An address to listen on is not always one to connect to.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+/// Connects; an address to listen on is not always one to connect to.
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let (ipv4, ipv6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+    let port = address.port();
     match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
+        IpAddr::V4(ip) if ip.is_unspecified() => TcpStream::connect((ipv4, port)).await,
+        // Listened on, it takes both, and a host need not have both.
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            TcpStream::connect([SocketAddr::from((ipv6, port)), SocketAddr::from((ipv4, port))].as_slice()).await
+        }
+        _ => TcpStream::connect(address).await,
     }
-    address
 }
 
 #[cfg(test)]
@@ -100,16 +108,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_address_to_listen_on_is_asked_on_this_machine() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let server = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read_buf(&mut Vec::with_capacity(1024)).await.unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-        });
-        healthcheck(format!("0.0.0.0:{port}")).await.unwrap();
-        server.await.unwrap();
+    async fn an_address_to_listen_on_is_asked_on_this_machine_and_so_is_a_name() {
+        for host in ["0.0.0.0", "[::]", "localhost"] {
+            // What does not listen on IPv6 at all, as on a host without it.
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let server = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.read_buf(&mut Vec::with_capacity(1024)).await.unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            });
+            healthcheck(format!("{host}:{port}")).await.unwrap();
+            server.await.unwrap();
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! How the collector is reached: gRPC or HTTP, with TLS where the address says so.
 
 use std::collections::HashMap;
-use std::fmt::Display;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use opentelemetry_http::{Bytes, HttpClient, hyper::HyperClient};
@@ -12,7 +12,8 @@ use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
-use super::ExportSettings;
+use super::Target;
+use super::outage::NotSent;
 use crate::TelemetryError;
 
 /// How a collector is spoken to.
@@ -31,52 +32,52 @@ pub(super) enum MetricsClient {
 }
 
 /// Makes what sends spans.
-pub(super) fn span_exporter(settings: &ExportSettings) -> Result<SpanExporter, TelemetryError> {
+pub(super) fn span_exporter(target: &Target, patience: Duration) -> Result<SpanExporter, TelemetryError> {
     let builder = SpanExporter::builder();
-    let built = match settings.protocol {
+    let built = match target.protocol {
         Protocol::Grpc => builder
             .with_tonic()
-            .with_channel(channel(settings)?)
-            .with_metadata(MetadataMap::from_headers(headers(settings)?))
-            .with_timeout(settings.timeout)
+            .with_channel(channel(target, patience)?)
+            .with_metadata(MetadataMap::from_headers(headers(target)?))
+            .with_timeout(patience)
             .build(),
         Protocol::HttpProtobuf => builder
             .with_http()
-            .with_http_client(client(settings)?)
-            .with_endpoint(format!("{}/v1/traces", settings.endpoint))
+            .with_http_client(client(target, patience)?)
+            .with_endpoint(&target.url)
             .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-            .with_headers(checked_headers(settings)?)
-            .with_timeout(settings.timeout)
+            .with_headers(checked_headers(target)?)
+            .with_timeout(patience)
             .build(),
     };
-    built.map_err(|source| unusable(settings, source))
+    built.map_err(|source| unusable(target, source))
 }
 
-fn channel(settings: &ExportSettings) -> Result<Channel, TelemetryError> {
-    let endpoint = Endpoint::from_shared(settings.endpoint.clone()).map_err(|source| unusable(settings, source))?;
-    let endpoint = endpoint.timeout(settings.timeout).connect_timeout(settings.timeout);
-    let endpoint = if settings.endpoint.starts_with("https:") {
+fn channel(target: &Target, patience: Duration) -> Result<Channel, TelemetryError> {
+    let endpoint = Endpoint::from_shared(target.url.clone()).map_err(|source| unusable(target, source))?;
+    let endpoint = endpoint.timeout(patience).connect_timeout(patience);
+    let endpoint = if target.url.starts_with("https:") {
         let tls = ClientTlsConfig::new().with_native_roots();
-        endpoint.tls_config(tls).map_err(|source| unusable(settings, source))?
+        endpoint.tls_config(tls).map_err(|source| unusable(target, source))?
     } else {
         endpoint
     };
     Ok(endpoint.connect_lazy())
 }
 
-fn client(settings: &ExportSettings) -> Result<impl HttpClient + 'static, TelemetryError> {
+fn client(target: &Target, patience: Duration) -> Result<impl HttpClient + 'static, TelemetryError> {
     let connector = hyper_rustls::HttpsConnectorBuilder::new()
         .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-        .map_err(|source| unusable(settings, source))?
+        .map_err(|source| unusable(target, source))?
         .https_or_http()
         .enable_http1()
         .build();
-    Ok(HyperClient::new(connector, settings.timeout, None))
+    Ok(HyperClient::new(connector, patience, None))
 }
 
-fn headers(settings: &ExportSettings) -> Result<HeaderMap, TelemetryError> {
+fn headers(target: &Target) -> Result<HeaderMap, TelemetryError> {
     let mut headers = HeaderMap::new();
-    for (name, value) in &settings.headers {
+    for (name, value) in &target.headers {
         let refused = || TelemetryError::ExportHeader { name: name.clone() };
         let header: HeaderName = name.parse().map_err(|_| refused())?;
         let mut value: HeaderValue = value.parse().map_err(|_| refused())?;
@@ -86,48 +87,50 @@ fn headers(settings: &ExportSettings) -> Result<HeaderMap, TelemetryError> {
     Ok(headers)
 }
 
-fn checked_headers(settings: &ExportSettings) -> Result<HashMap<String, String>, TelemetryError> {
-    headers(settings)?;
-    Ok(settings.headers.iter().cloned().collect())
+fn checked_headers(target: &Target) -> Result<HashMap<String, String>, TelemetryError> {
+    headers(target)?;
+    Ok(target.headers.iter().cloned().collect())
 }
 
-fn unusable(settings: &ExportSettings, source: impl std::error::Error + Send + Sync + 'static) -> TelemetryError {
-    TelemetryError::ExportEndpoint { endpoint: settings.endpoint.clone(), source: Box::new(source) }
+fn unusable(target: &Target, source: impl std::error::Error + Send + Sync + 'static) -> TelemetryError {
+    TelemetryError::ExportEndpoint { endpoint: target.collector.clone(), source: Box::new(source) }
 }
 
 // === impl MetricsClient ===
 
 impl MetricsClient {
-    pub(super) fn new(settings: &ExportSettings) -> Result<Self, TelemetryError> {
-        let headers = headers(settings)?;
-        Ok(match settings.protocol {
+    pub(super) fn new(target: &Target, patience: Duration) -> Result<Self, TelemetryError> {
+        let headers = headers(target)?;
+        Ok(match target.protocol {
             Protocol::Grpc => Self::Grpc {
-                client: MetricsServiceClient::new(channel(settings)?),
+                client: MetricsServiceClient::new(channel(target, patience)?),
                 metadata: MetadataMap::from_headers(headers),
             },
-            Protocol::HttpProtobuf => Self::Http {
-                client: Box::new(client(settings)?),
-                url: format!("{}/v1/metrics", settings.endpoint),
-                headers,
-            },
+            Protocol::HttpProtobuf => {
+                Self::Http { client: Box::new(client(target, patience)?), url: target.url.clone(), headers }
+            }
         })
     }
 
-    /// Sends once; says what went wrong.
-    pub(super) async fn send(&self, metrics: ExportMetricsServiceRequest) -> Result<(), String> {
-        let said = |error: &dyn Display| error.to_string();
+    /// Sends once.
+    pub(super) async fn send(&self, metrics: ExportMetricsServiceRequest) -> Result<(), NotSent> {
         match self {
             Self::Grpc { client, metadata } => {
                 let mut request = tonic::Request::new(metrics);
                 *request.metadata_mut() = metadata.clone();
-                client.clone().export(request).await.map(drop).map_err(|status| said(&status))
+                client.clone().export(request).await.map(drop).map_err(|status| NotSent::by_grpc(&status))
             }
             Self::Http { client, url, headers } => {
                 let request = Request::post(url).header(header::CONTENT_TYPE, "application/x-protobuf");
-                let mut request = request.body(Bytes::from(metrics.encode_to_vec())).map_err(|error| said(&error))?;
+                let request = request.body(Bytes::from(metrics.encode_to_vec()));
+                let mut request = request.map_err(|error| NotSent::unanswered(&error))?;
                 request.headers_mut().extend(headers.clone());
-                let answer = client.send_bytes(request).await.map_err(|error| said(&error))?;
-                if answer.status().is_success() { Ok(()) } else { Err(format!("it answered {}", answer.status())) }
+                let answer = client.send_bytes(request).await.map_err(|error| NotSent::unanswered(&*error))?;
+                if answer.status().is_success() {
+                    Ok(())
+                } else {
+                    Err(NotSent::Refused(format!("it answered {}", answer.status())))
+                }
             }
         }
     }

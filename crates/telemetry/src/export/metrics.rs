@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
@@ -13,12 +14,13 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
 use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
 use opentelemetry_sdk::Resource;
+use penstock_core::servers::Server;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::ExportSettings;
 use super::collector::MetricsClient;
 use super::outage::Outage;
+use super::{ExportSettings, Target};
 use crate::TelemetryError;
 use crate::metrics::Metrics;
 
@@ -44,15 +46,23 @@ struct Sample<'a> {
 
 impl Sending {
     pub(super) fn new(
+        target: &Target,
         settings: &ExportSettings,
         resource: &Resource,
+        server: &Server,
         metrics: &Metrics,
     ) -> Result<Self, TelemetryError> {
         let attributes = ResourceAttributesWithSchema::from(resource).attributes.0;
         let resource = ProtoResource { attributes, ..ProtoResource::default() };
-        let outage = Outage::new("metrics", metrics);
+        let outage = Outage::new("metrics", server.clone(), metrics);
         let started = nanos(SystemTime::now());
-        Ok(Self { client: MetricsClient::new(settings)?, resource, metrics: metrics.clone(), started, outage })
+        Ok(Self {
+            client: MetricsClient::new(target, settings.timeout)?,
+            resource,
+            metrics: metrics.clone(),
+            started,
+            outage,
+        })
     }
 
     /// Sends at intervals until it is stopped, and once more then.
@@ -67,7 +77,7 @@ impl Sending {
                 () = stop.cancelled() => {}
             }
             let sent = self.client.send(self.request()).await;
-            self.outage.note(sent);
+            self.outage.record(sent);
         }
     }
 
@@ -203,7 +213,12 @@ fn read_exemplar(text: &str) -> Option<Exemplar> {
     let (labels, rest) = text.strip_prefix('{')?.split_once("} ")?;
     let (value, seconds) = rest.split_once(' ')?;
     let labels = read_labels(labels);
-    let id = |name: &str| labels.iter().find(|(label, _)| *label == name).and_then(|(_, id)| bytes(id));
+    let id = |name: &str| {
+        labels
+            .iter()
+            .find(|(label, _)| *label == name)
+            .and_then(|(_, id)| HEXLOWER_PERMISSIVE.decode(id.as_bytes()).ok())
+    };
     Some(Exemplar {
         time_unix_nano: (seconds.parse::<f64>().ok()? * 1e9) as u64,
         trace_id: id("trace_id")?,
@@ -211,11 +226,6 @@ fn read_exemplar(text: &str) -> Option<Exemplar> {
         value: Some(exemplar::Value::AsDouble(value.parse().ok()?)),
         ..Exemplar::default()
     })
-}
-
-fn bytes(hex: &str) -> Option<Vec<u8>> {
-    let pairs = (0..hex.len()).step_by(2).map(|at| hex.get(at..at + 2));
-    pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
 }
 
 fn attributes(labels: &[(&str, &str)]) -> Vec<KeyValue> {

@@ -8,13 +8,14 @@ use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter as _, SpanProcessor};
+use penstock_core::servers::Server;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::ExportSettings;
 use super::collector::span_exporter;
-use super::outage::Outage;
+use super::outage::{NotSent, Outage};
+use super::{ExportSettings, Target};
 use crate::TelemetryError;
 use crate::metrics::{Counter, Metric, Metrics};
 
@@ -49,17 +50,19 @@ pub(super) struct Sending {
 
 /// Makes a queue and what empties it.
 pub(super) fn queue(
+    target: &Target,
     settings: &ExportSettings,
     resource: &Resource,
+    server: &Server,
     metrics: &Metrics,
 ) -> Result<(Queue, Sending), TelemetryError> {
-    let mut exporter = span_exporter(settings)?;
+    let mut exporter = span_exporter(target, settings.timeout)?;
     exporter.set_resource(resource);
     let (sender, spans) = mpsc::channel(QUEUE);
     let exported = metrics.counter(Metric::SpansExported, None);
     let dropped = metrics.counter(Metric::SpansDropped, None);
     let queue = Queue { spans: sender, slow: settings.slow, dropped };
-    Ok((queue, Sending { spans, exporter, exported, outage: Outage::new("traces", metrics) }))
+    Ok((queue, Sending { spans, exporter, exported, outage: Outage::new("traces", server.clone(), metrics) }))
 }
 
 // === impl Queue ===
@@ -130,6 +133,6 @@ impl Sending {
         if sent.is_ok() {
             self.exported.inc_by(spans);
         }
-        self.outage.note(sent.map_err(|error| error.to_string()));
+        self.outage.record(sent.map_err(|error| NotSent::in_library(&error)));
     }
 }

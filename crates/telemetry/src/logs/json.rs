@@ -3,6 +3,7 @@
 use std::fmt::{self, Debug, Write};
 use std::time::Instant;
 
+use penstock_core::causes::chain;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -14,7 +15,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFi
 use tracing_subscriber::registry::LookupSpan;
 
 use super::limit::Limit;
-use super::{Clock, trace_of};
+use super::{Clock, is_invisible, trace_of};
 
 /// Writes an event as one JSON object: ts, level, target, msg, its fields, its trace, and the spans it is in, outermost
 /// first.
@@ -24,6 +25,9 @@ pub(super) struct Line {
 
 /// Writes fields as `,"name":value` each, for [`Line`] to put into an object.
 pub(super) struct Fields;
+
+/// A value as JSON, in which whatever a terminal would act on is escaped: JSON itself asks that of some controls only.
+struct Escaped(Value);
 
 /// Collects one event's or span's fields.
 struct Collector<'a> {
@@ -41,8 +45,8 @@ where
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         for left_out in self.limit.left_out(Instant::now()) {
-            start(&mut out, Level::WARN, left_out.target, "repeated lines were left out")?;
-            writeln!(out, ",\"like\":{},\"left_out\":{}}}", Value::from(left_out.like), left_out.lines)?;
+            start(&mut out, Level::WARN, left_out.target, "suppressed repeated lines")?;
+            writeln!(out, ",\"like\":{},\"left_out\":{}}}", Escaped(left_out.like.into()), left_out.lines)?;
         }
         // Lines of the `log` crate carry their real target and level in fields.
         let normalized = event.normalized_metadata();
@@ -60,7 +64,7 @@ where
         }
         let mut separator = ",\"spans\":[";
         for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
-            write!(out, "{separator}{{\"name\":{}", Value::from(span.name()))?;
+            write!(out, "{separator}{{\"name\":{}", Escaped(span.name().into()))?;
             if let Some(fields) = span.extensions().get::<FormattedFields<N>>() {
                 out.write_str(&fields.fields)?;
             }
@@ -78,8 +82,8 @@ where
 fn start(out: &mut Writer<'_>, level: Level, target: &str, message: &str) -> fmt::Result {
     out.write_str("{\"ts\":\"")?;
     Clock.format_time(out)?;
-    let (level, target) = (level_name(level), Value::from(target));
-    write!(out, "\",\"level\":\"{level}\",\"target\":{target},\"msg\":{}", Value::from(message))
+    let (level, target, message) = (level_name(level), Escaped(target.into()), Escaped(message.into()));
+    write!(out, "\",\"level\":\"{level}\",\"target\":{target},\"msg\":{message}")
 }
 
 fn level_name(level: Level) -> &'static str {
@@ -110,21 +114,48 @@ impl<'writer> FormatFields<'writer> for Fields {
     }
 }
 
+// === impl Escaped ===
+
+impl fmt::Display for Escaped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        // They stand in strings only; none is beyond the basic plane.
+        for piece in text.split_inclusive(is_invisible) {
+            match piece.char_indices().next_back().filter(|(_, last)| is_invisible(*last)) {
+                Some((end, last)) => write!(f, "{}\\u{:04x}", piece.get(..end).unwrap_or_default(), u32::from(last))?,
+                None => f.write_str(piece)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 // === impl Collector ===
 
 impl Collector<'_> {
-    fn write(&mut self, field: &Field, value: &Value) {
+    fn write(&mut self, field: &Field, value: Value) {
         let name = match field.name() {
             // Where a line of the `log` crate came from is in `target` already.
             name if name.starts_with("log.") => return,
             // Names that the line itself uses: an object must not hold one twice.
-            name @ ("ts" | "level" | "target" | "msg" | "spans" | "name" | "trace_id" | "span_id") => {
+            name @ ("ts" | "level" | "message" | "target" | "msg" | "spans" | "name" | "trace_id" | "span_id") => {
                 Value::from(format!("{name}_"))
             }
             name => Value::from(name.strip_prefix("r#").unwrap_or(name)),
         };
         if self.result.is_ok() {
-            self.result = write!(self.fields, ",{name}:{value}");
+            self.result = write!(self.fields, ",{name}:{}", Escaped(value));
+        }
+    }
+}
+
+impl Collector<'_> {
+    /// Writes text: the line's own comes first, and another field of its name is none of the line's.
+    fn write_text(&mut self, field: &Field, text: String) {
+        if field.name() == "message" && self.message.is_none() {
+            self.message = Some(text);
+        } else {
+            self.write(field, Value::from(text));
         }
     }
 }
@@ -132,46 +163,31 @@ impl Collector<'_> {
 impl Visit for Collector<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         // JSON knows no NaN and no infinity: null.
-        self.write(field, &Value::from(value));
+        self.write(field, Value::from(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.write(field, &Value::from(value));
+        self.write(field, Value::from(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.write(field, &Value::from(value));
+        self.write(field, Value::from(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.write(field, &Value::from(value));
+        self.write(field, Value::from(value));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "message" {
-            self.message = Some(value.to_owned());
-        } else {
-            self.write(field, &Value::from(value));
-        }
+        self.write_text(field, value.to_owned());
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let mut text = value.to_string();
-        let mut cause = value.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        self.write(field, &Value::from(text));
+        self.write(field, Value::from(chain(value)));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            self.message = Some(format!("{value:?}"));
-        } else {
-            self.write(field, &Value::from(format!("{value:?}")));
-        }
+        self.write_text(field, format!("{value:?}"));
     }
 }
 
@@ -187,6 +203,17 @@ pub(super) mod tests {
 
     use super::*;
     use crate::metrics::Counter;
+
+    /// What a relay or a record may hold, to look like a line or a part of one.
+    pub(in super::super) const HOSTILE: [&str; 7] = [
+        "",
+        "a\n2026-01-01T00:00:00.000Z ERROR penstock: forged",
+        "\",\"level\":\"error\",\"msg\":\"forged\",\"x\":\"",
+        "\r\n{\"ts\":\"2026\",\"level\":\"error\"}\r\n",
+        "\u{1b}[2K\u{1b}[1A\u{1b}[31mforged\u{1b}[0m",
+        "\u{9b}31m\u{7}\u{8}\u{0}\u{7f}",
+        "right \u{202e}to\u{2028} left\u{2066}\u{feff}",
+    ];
 
     /// Keeps what is written.
     #[derive(Clone, Default)]
@@ -263,6 +290,41 @@ pub(super) mod tests {
         let line = &lines(|| info!(level = 7, msg = "other", nan = f64::NAN, "said"))[0];
         assert_eq!((&line["level"], &line["msg"], &line["level_"]), (&"info".into(), &"said".into(), &7.into()));
         assert_eq!(line["nan"], Value::Null);
+    }
+
+    #[test]
+    fn what_comes_from_outside_stands_in_its_field_whatever_it_holds() {
+        for said in HOSTILE {
+            let lines = lines(|| {
+                let _span = info_span!("batch", did = said).entered();
+                warn!(message = %said, level = %said, target = said, ts = said, timestamp = said, error = %said, "trim failed");
+                warn!(said, msg = %said, "trim failed");
+            });
+            assert_eq!(lines.len(), 2, "{said:?}");
+            for line in &lines {
+                let own = ["msg", "level", "target"].map(|name| line[name].as_str().unwrap());
+                assert_eq!(own, ["trim failed", "warn", module_path!()], "{said:?}");
+                assert!(line["ts"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+                assert_eq!(line["spans"][0]["did"], said);
+            }
+            let first = ["message_", "level_", "target_", "ts_", "timestamp", "error"].map(|name| &lines[0][name]);
+            assert!(first.iter().all(|value| *value == said), "{said:?}: {}", lines[0]);
+            assert_eq!((&lines[1]["said"], &lines[1]["msg_"]), (&said.into(), &said.into()));
+        }
+    }
+
+    #[test]
+    fn a_json_line_holds_no_control_character() {
+        for said in HOSTILE {
+            let sink = Sink::default();
+            let line = Line { limit: Limit::new(Counter::default()) };
+            let subscriber =
+                tracing_subscriber::fmt().with_writer(sink.clone()).fmt_fields(Fields).event_format(line).finish();
+            tracing::subscriber::with_default(subscriber, || warn!(%said, "trim failed"));
+            let text = sink.text();
+            let line = text.strip_suffix('\n').unwrap();
+            assert!(!line.contains(is_invisible), "{line:?}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(super) fn install() {
         let backtrace = Backtrace::capture();
         let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
         error!(
-            panic = info.payload_as_str().unwrap_or("a value that is no text"),
+            panic = info.payload_as_str().unwrap_or("a value that is not a string"),
             location,
             thread = thread::current().name(),
             backtrace,

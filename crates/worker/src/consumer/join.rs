@@ -1,29 +1,33 @@
-//! How a worker comes into its group, and what becomes of a Redis that belongs to another pipeline.
+//! How a worker joins its group, unless the Redis prefix belongs to another pipeline.
 
-use penstock_core::live::Claim;
+use penstock_core::causes::chain;
+use penstock_core::live::{Claim, state};
+use penstock_core::script;
+use penstock_core::starts::{self, Started};
 use thiserror::Error;
+use tracing::debug;
 
-use super::{Answer, Consumer, Names, surprise, text_of};
+use super::client::{Answer, Consumer, Names, surprise, text_of};
 
 /// How a worker joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Joined {
-    /// The group was there.
+    /// The group existed.
     There,
-    /// The group was made.
+    /// The group was created.
     Made,
-    /// The group was made again: with the one before, entries may be gone that nobody had read. Ingest is told.
+    /// The group was created again. Unread entries may have been lost with the one before; ingest is informed.
     Lost,
 }
 
 /// Why a worker could not join.
 #[derive(Debug, Error)]
 pub(crate) enum JoinError {
-    /// Redis did not do what it was asked.
-    #[error("could not make the consumer group")]
+    /// The request to Redis failed.
+    #[error("could not create the consumer group")]
     Make(#[source] fred::error::Error),
     /// The incarnation of the database could not be read.
-    #[error("could not tell which database this is")]
+    #[error("could not identify the database")]
     Database(#[source] crate::store::StoreError),
     /// The prefix belongs to another pipeline, or to this one with another database.
     #[error(
@@ -41,19 +45,28 @@ pub(crate) enum JoinError {
 }
 
 impl Consumer {
-    /// Claims the prefix, and makes stream and group where they are missing.
+    /// Claims the prefix, and makes both streams and their groups where they are missing.
     pub(crate) async fn join(&self, claim: &Claim) -> Result<Joined, JoinError> {
-        let Names { stream, group, keys, .. } = &*self.names;
+        let Names { group, consumer, keys, .. } = &*self.names;
         let value = serde_json::to_string(claim).unwrap_or_default();
         let touched = vec![
-            stream.to_string(),
+            keys.stream().to_owned(),
             keys.cursor().to_owned(),
             keys.incarnation(),
             keys.pipeline(),
             keys.ingest_source(),
+            keys.bulk().to_owned(),
+            keys.ingest_state(),
         ];
-        let arguments = vec![text_of(group), value.into(), claim.incarnation.as_str().into()];
-        let answer: Answer<(String, String)> = self.run(include_str!("join.lua"), touched, arguments).await;
+        let arguments = vec![
+            text_of(group),
+            value.into(),
+            claim.incarnation.as_str().into(),
+            text_of(consumer),
+            state::BULK.into(),
+        ];
+        let answer: Answer<(String, String)> =
+            script::run(&self.client, include_str!("join.lua"), touched, arguments).await;
         let (outcome, holder) = answer.map_err(JoinError::Make)?;
         match outcome.as_str() {
             "there" => Ok(Joined::There),
@@ -64,6 +77,14 @@ impl Consumer {
                 Err(JoinError::Shared { key: keys.pipeline(), holder, ours: name(claim) })
             }
             _ => Err(JoinError::Make(surprise("the script that joins the group"))),
+        }
+    }
+
+    /// Tells the dashboard when this worker began; nothing depends on it.
+    pub(crate) async fn note_start(&self) {
+        let started = Started::now("worker", &self.names.consumer);
+        if let Err(error) = starts::note(&self.client, &self.names.keys, &started).await {
+            debug!(error = chain(&error), "could not note the start");
         }
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use fred::interfaces::{ClientLike, KeysInterface};
 use fred::types::Value;
+use penstock_core::script;
 
-use super::{Answer, Consumer};
+use super::client::{Answer, Consumer};
 
 /// How many keys one script deletes at most: while it runs Redis does nothing else.
 const AT_ONCE: usize = 10_000;
@@ -44,7 +45,7 @@ impl Consumer {
         if keys.is_empty() {
             return Ok(());
         }
-        self.run(DELETE, Vec::<String>::new(), keys).await
+        script::run(&self.client, DELETE, Vec::<String>::new(), keys).await
     }
 
     async fn delete_one_by_one(&self, keys: &BTreeSet<String>) -> Answer<()> {

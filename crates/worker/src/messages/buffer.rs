@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::clients::Client;
-use fred::interfaces::{ClientLike, ListInterface, LuaInterface, SortedSetsInterface};
+use fred::interfaces::{ClientLike, ListInterface, SortedSetsInterface};
 use fred::types::config::Options;
-use fred::types::{ClusterHash, CustomCommand, FromValue, Value};
+use fred::types::{ClusterHash, CustomCommand, Value};
+use penstock_core::dead_letter::{self, Author, Bounds};
 use penstock_core::keys::Keys;
 use penstock_core::settings::Settings;
-use penstock_core::{dead_letter, messages};
+use penstock_core::{messages, script};
 
-use super::message::Row;
 use crate::consumer::Answer;
+use crate::store::MessageRow;
 
 /// How long a look for messages waits at most: long enough to be cheap, short enough for a prompt end.
 const MAX_BLOCK: Duration = Duration::from_millis(500);
@@ -36,11 +37,12 @@ struct Names {
     worker: String,
     dead_after: Duration,
     command_timeout: Duration,
+    letters: Bounds,
 }
 
-/// What is told of a batch that was written.
+/// What is published about a batch that was written.
 #[derive(Clone, Debug)]
-pub(super) struct Told {
+pub(super) struct BatchStatistics {
     /// Its random ID.
     pub(super) batch: String,
     /// When it was written, RFC 3339.
@@ -58,6 +60,7 @@ impl Buffer {
             worker: worker.to_owned(),
             dead_after: settings.message_buffer.dead_after,
             command_timeout: settings.redis.command_timeout,
+            letters: Bounds::in_redis(settings),
         };
         Self { client, names: Arc::new(names) }
     }
@@ -72,10 +75,11 @@ impl Buffer {
     pub(super) async fn fill(&self, most: usize, had: Option<usize>) -> Answer<usize> {
         let keys = vec![self.names.keys.pending_messages(), self.taken(), self.names.keys.worker_buffer_size()];
         let had = had.map_or_else(|| "".into(), |had| Value::Integer(had as i64));
-        self.run(format!("{HOLD}{}", include_str!("fill.lua")), keys, vec![Value::Integer(most as i64), had]).await
+        let script = format!("{HOLD}{}", include_str!("fill.lua"));
+        script::run(&self.client, script, keys, vec![Value::Integer(most as i64), had]).await
     }
 
-    /// Waits at most for `patience`, and never for long, until there is a message, and takes it; says whether it did.
+    /// Waits at most for `patience`, and never for long, until there is a message, and takes it; says whether there is one.
     pub(super) async fn wait(&self, patience: Duration) -> Answer<bool> {
         let Names { keys, command_timeout, .. } = &*self.names;
         // Redis takes none for forever.
@@ -85,10 +89,17 @@ impl Buffer {
         let queue = keys.pending_messages();
         // fred's own BLMOVE tells a wait in vain like an answer that did not come.
         let command = CustomCommand::new_static("BLMOVE", ClusterHash::from(queue.as_str()), true);
-        let block = format!("{:.3}", block.as_secs_f64());
-        let moved: Value =
-            client.custom(command, vec![queue, self.taken(), "RIGHT".to_owned(), "LEFT".to_owned(), block]).await?;
-        Ok(!moved.is_null())
+        let block_seconds = format!("{:.3}", block.as_secs_f64());
+        let arguments = vec![queue.clone(), self.taken(), "RIGHT".to_owned(), "LEFT".to_owned(), block_seconds];
+        let moved: Answer<Value> = client.custom(command, arguments).await;
+        match moved {
+            // A full Redis moves nothing by itself; the script that takes more does.
+            Err(error) if script::is_full(&error) => {
+                tokio::time::sleep(block).await;
+                Ok(self.client.llen::<u64, _>(queue).await? > 0)
+            }
+            moved => Ok(!moved?.is_null()),
+        }
     }
 
     /// Reads the messages that this worker took first and has not settled, oldest first.
@@ -98,30 +109,20 @@ impl Buffer {
         Ok(messages)
     }
 
-    /// Removes written messages from this worker's list and tells of those that still were there; returns how many.
-    pub(super) async fn settle(&self, rows: &[Row], told: &Told) -> Answer<u64> {
+    /// Removes written messages from this worker's list and publishes those that were still there; returns how many.
+    pub(super) async fn settle(&self, rows: &[MessageRow], statistics: &BatchStatistics) -> Answer<u64> {
         let keys = &self.names.keys;
-        let touched = vec![
-            self.taken(),
-            keys.queued_message_ids(),
-            keys.persisted_message_ids(),
-            keys.messages_rate(),
-            keys.total_messages(),
-            keys.total_batches(),
-            keys.last_batch_id(),
-            keys.last_batch_size(),
-            keys.last_batch_time(),
-            keys.last_persisted_ids(),
-            keys.avg_latency_ms(),
-            keys.p95_latency_ms(),
-            keys.p99_latency_ms(),
-            keys.worker_buffer_size(),
-        ];
-        let [mean, p95, p99] = &told.latency;
+        let mut touched =
+            vec![self.taken(), keys.queued_message_ids(), keys.persisted_message_ids(), keys.messages_rate()];
+        touched.extend(keys.message_totals());
+        touched.extend(keys.last_batch());
+        touched.extend(keys.message_latency());
+        touched.push(keys.worker_buffer_size());
+        let [mean, p95, p99] = &statistics.latency;
         let mut arguments: Vec<Value> = vec![
             keys.batch_notifications().into(),
-            told.batch.as_str().into(),
-            told.at.as_str().into(),
+            statistics.batch.as_str().into(),
+            statistics.at.as_str().into(),
             mean.as_str().into(),
             p95.as_str().into(),
             p99.as_str().into(),
@@ -132,7 +133,7 @@ impl Buffer {
             arguments.push(row.tracking_id.as_deref().unwrap_or_default().into());
         }
         let script = format!("{HOLD}{}{}", messages::RATE_LUA, include_str!("settle.lua"));
-        self.run(script, touched, arguments).await
+        script::run(&self.client, script, touched, arguments).await
     }
 
     /// Moves a message that will never be a row from this worker's list to the dead letters; `false` where it had gone.
@@ -143,10 +144,12 @@ impl Buffer {
             error.into(),
             self.names.worker.as_str().into(),
         ];
-        let script = format!("{HOLD}{}{}", dead_letter::LUA, include_str!("bury.lua"));
+        let letters = dead_letter::script(Author::Worker, self.names.letters);
+        let script = format!("{HOLD}{letters}{}", include_str!("bury.lua"));
         let keys = &self.names.keys;
-        let touched = vec![self.taken(), keys.dead_letters(), keys.worker_buffer_size()];
-        let buried: u64 = self.run(script, touched, arguments).await?;
+        let mut touched = vec![self.taken(), keys.dead_letters(), keys.worker_buffer_size()];
+        touched.extend(keys.beside_letters(Author::Worker));
+        let buried: u64 = script::run(&self.client, script, touched, arguments).await?;
         Ok(buried == 1)
     }
 
@@ -155,10 +158,10 @@ impl Buffer {
         let Names { keys, worker, dead_after, .. } = &*self.names;
         let touched = vec![keys.messages_taken_alive(worker), keys.messages_workers()];
         let arguments = vec![worker.as_str().into(), Value::Integer(dead_after.as_millis() as i64)];
-        self.run(include_str!("announce.lua"), touched, arguments).await
+        script::run(&self.client, include_str!("announce.lua"), touched, arguments).await
     }
 
-    /// Says how many messages each of these workers took and has not settled.
+    /// Returns how many messages each of these workers took and has not settled.
     pub(super) async fn taken_by(&self, workers: &[String]) -> Answer<Vec<u64>> {
         if workers.is_empty() {
             return Ok(Vec::new());
@@ -199,7 +202,7 @@ impl Buffer {
         loop {
             let arguments = vec![worker.into(), how.into(), Value::Integer(GIVE_BACK as i64)];
             let script = format!("{HOLD}{}", include_str!("give_back.lua"));
-            let moved: u64 = self.run(script, touched.clone(), arguments).await?;
+            let moved: u64 = script::run(&self.client, script, touched.clone(), arguments).await?;
             total += moved;
             if moved < GIVE_BACK as u64 {
                 return Ok(total);
@@ -211,20 +214,13 @@ impl Buffer {
     pub(super) async fn show(&self) -> Answer<()> {
         let keys = &self.names.keys;
         let workers: Vec<String> = self.client.zrange(keys.messages_workers(), 0, -1, None, false, None, false).await?;
-        let mut touched = vec![
-            keys.messages_rate(),
-            keys.current_rps(),
-            keys.worker_buffer_size(),
-            keys.total_messages(),
-            keys.total_batches(),
-            keys.last_batch_size(),
-            keys.last_persisted_ids(),
-            keys.avg_latency_ms(),
-            keys.p95_latency_ms(),
-            keys.p99_latency_ms(),
-        ];
+        let mut touched = vec![keys.messages_rate(), keys.current_rps(), keys.worker_buffer_size()];
+        touched.extend(keys.message_totals());
+        touched.extend([keys.last_batch_size(), keys.last_persisted_ids()]);
+        touched.extend(keys.message_latency());
         touched.extend(workers.iter().map(|worker| keys.messages_taken(worker)));
-        self.run(format!("{}{}", messages::RATE_LUA, include_str!("show.lua")), touched, Vec::new()).await
+        script::run(&self.client, format!("{}{}", messages::RATE_LUA, include_str!("show.lua")), touched, Vec::new())
+            .await
     }
 
     /// Closes the connection.
@@ -234,14 +230,5 @@ impl Buffer {
 
     fn taken(&self) -> String {
         self.names.keys.messages_taken(&self.names.worker)
-    }
-
-    async fn run<R: FromValue>(
-        &self,
-        script: impl Into<String>,
-        keys: Vec<String>,
-        arguments: Vec<Value>,
-    ) -> Answer<R> {
-        self.client.eval(script.into(), keys, arguments).await
     }
 }

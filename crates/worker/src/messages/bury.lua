@@ -1,5 +1,5 @@
 -- Removes a message that will never be a row and, if it still was there, puts it among the dead letters.
--- KEYS: what this worker took, the dead letters, messages held by all workers. ARGV: the message, type, error, worker.
+-- KEYS: what this worker took, the dead letters, messages held by all workers, three beside the dead letters. ARGV: the message, type, error, worker.
 if redis.call('LREM', KEYS[1], -1, ARGV[1]) == 0 then
   return 0
 end

@@ -1,4 +1,8 @@
-//! The message buffer: a second, small source. What the API queued becomes rows of `messages`.
+//! The message buffer: a second, small source.
+//!
+//! In: messages that the API queued in Redis.
+//! Out: rows of `messages`, the statistics in Redis, dead letters.
+//! Started by `streams` if it is enabled.
 //!
 //! A worker moves messages from the queue to a list of its own, inserts what lies there in one transaction, and only then
 //! removes it, with the statistics in the same script. So the list is the truth, whatever was lost on the way: what lies
@@ -6,16 +10,16 @@
 
 mod buffer;
 mod latency;
-mod message;
-mod presence;
-mod writer;
+mod persist;
+mod queued;
+mod workers;
 
 use std::sync::Arc;
 
-use crate::tasks::Tasks;
-use crate::work::Work;
+use penstock_telemetry::tasks::Tasks;
+
+use crate::state::work::Work;
 use buffer::Buffer;
-pub(crate) use message::Row;
 
 /// Starts the tasks of the message buffer, where it is enabled.
 pub(crate) fn start(work: &Arc<Work>, tasks: &mut Tasks) {
@@ -23,7 +27,7 @@ pub(crate) fn start(work: &Arc<Work>, tasks: &mut Tasks) {
         return;
     }
     let buffer = Buffer::new(work.consumer.client().clone(), &work.settings, work.consumer.name());
-    tasks.spawn("write messages", writer::write(Arc::clone(work), buffer.clone()));
-    tasks.spawn("message presence", presence::announce(Arc::clone(work), buffer.clone()));
-    tasks.spawn("message statistics", presence::show(Arc::clone(work), buffer));
+    tasks.spawn("write messages", persist::write(Arc::clone(work), buffer.clone()));
+    tasks.spawn("message presence", workers::announce(Arc::clone(work), buffer.clone()));
+    tasks.spawn("message statistics", workers::show(Arc::clone(work), buffer));
 }

@@ -44,7 +44,8 @@ local last = { ARGV[2], size, ARGV[3], listed, ARGV[4], ARGV[5], ARGV[6] }
 for at, value in ipairs(last) do
   redis.call('SET', KEYS[6 + at], value)
 end
-redis.call('PUBLISH', ARGV[1], string.format(
+-- Who may not publish there still writes messages.
+redis.pcall('PUBLISH', ARGV[1], string.format(
   '{"type":"persisted","batch_id":%s,"batch_size":%d,"ids":%s,"total_batches":%.0f,"total_messages":%.0f,"timestamp":%s}',
   cjson.encode(ARGV[2]), size, listed, batches, messages, cjson.encode(ARGV[3])))
 return size

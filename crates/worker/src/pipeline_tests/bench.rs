@@ -44,9 +44,15 @@ impl Bench {
     }
 
     pub(super) async fn on(database: String, redis: RedisOptions) -> Self {
-        let redis = TestRedis::start_with(redis).await.unwrap();
+        Self::over(database, TestRedis::start_with(redis).await.unwrap(), &[]).await
+    }
+
+    /// Uses a Redis that is reached by other settings than its address.
+    pub(super) async fn over(database: String, redis: TestRedis, more: &[(&str, &str)]) -> Self {
         let pool = PgPool::connect_lazy(&database).unwrap();
-        let settings = Settings::load(&Layers::default().flag("redis.url", redis.url())).unwrap();
+        let layers = Layers::default().flag("redis.url", redis.url());
+        let layers = more.iter().fold(layers, |layers, (name, value)| layers.flag(name, *value));
+        let settings = Settings::load(&layers).unwrap();
         let client = redis::connect(&settings).await.unwrap();
         Self { redis, client, pool, database }
     }
@@ -62,6 +68,7 @@ impl Bench {
             .flag("worker.claimTime", "60s")
             .flag("worker.publishInterval", "20ms")
             .flag("worker.retryMax", "200ms")
+            .flag("worker.deleteGrace", "0s")
             .flag("telemetry.summaryInterval", "0s");
         for (path, value) in more {
             layers = layers.flag(path, *value);
@@ -190,7 +197,11 @@ macro_rules! eventually {
     };
     ($condition:expr, $($said:tt)+) => {{
         let deadline = $crate::pipeline_tests::bench::deadline();
-        while !$condition {
+        loop {
+            let is_so: bool = $condition;
+            if is_so {
+                break;
+            }
             assert!(std::time::Instant::now() < deadline, $($said)+);
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }

@@ -9,6 +9,9 @@ use penstock_core::keys::cache;
 use penstock_core::redis;
 use penstock_core::settings::{Layers, Settings};
 use penstock_local::RedisOptions;
+use penstock_local::testing::TestRedis;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::bench::{Bench, eventually, like};
 use crate::consumer::{Acknowledgement, Consumer};
@@ -94,11 +97,22 @@ async fn whoever_may_not_touch_the_cache_acknowledges_all_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_cluster_keys_of_other_slots_go_as_well() {
     let extra = ["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"].map(str::to_owned).to_vec();
-    let bench = Bench::on("postgres://nowhere/db".to_owned(), RedisOptions { extra, ..RedisOptions::default() }).await;
-    bench.command("CLUSTER ADDSLOTSRANGE 0 16383").await;
-    eventually!(bench.command("CLUSTER INFO").await.as_string().unwrap().contains("cluster_state:ok"));
-    let url = format!("redis-cluster://127.0.0.1:{}", bench.redis.port());
-    let settings = bench.settings("w-0", &[("redis.url", &url), ("redis.keyPrefix", "{p}:")]);
+    let redis = TestRedis::start_with(RedisOptions { extra, ..RedisOptions::default() }).await.unwrap();
+    // A node without slots serves nobody.
+    let told = async |command: &str| {
+        let mut socket = TcpStream::connect(("127.0.0.1", redis.port())).await.unwrap();
+        socket.write_all(format!("{command}\r\n").as_bytes()).await.unwrap();
+        socket.shutdown().await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    assert_eq!(told("CLUSTER ADDSLOTSRANGE 0 16383").await, "+OK\r\n");
+    eventually!(told("CLUSTER INFO").await.contains("cluster_state:ok"));
+    let url = format!("redis-cluster://127.0.0.1:{}", redis.port());
+    let reached = [("redis.url", &*url), ("redis.keyPrefix", "{p}:")];
+    let bench = Bench::over("postgres://nowhere/db".to_owned(), redis, &reached).await;
+    let settings = bench.settings("w-0", &reached);
     let client = redis::connect(&settings).await.unwrap();
     let keys: BTreeSet<String> = (0..50).map(|number| cache::post_aggregations(&post(number))).collect();
     bench.cache(&keys).await;

@@ -4,7 +4,7 @@ use fred::interfaces::KeysInterface;
 use penstock_core::live::Claim;
 
 use super::bench::{Bench, GROUP, Running, STREAM, eventually, like};
-use crate::consumer::{Consumer, JoinError, Joined, Stay};
+use crate::consumer::{Consumer, JoinError, Joined, StandstillReason};
 use crate::store::{Checkpoint, Store, StoreSettings};
 
 const OFTEN: &[(&str, &str)] = &[("worker.checkpointInterval", "50ms")];
@@ -56,7 +56,7 @@ impl Bench {
     }
 
     /// What the checkpoint would be made of now.
-    async fn settled(&self) -> Result<u64, Stay> {
+    async fn settled(&self) -> Result<u64, StandstillReason> {
         let survey = self.consumer("surveyor").survey().await.unwrap();
         survey.checkpoint(&self.claim("default").await.incarnation).map(|checkpoint| checkpoint.seq)
     }
@@ -153,7 +153,7 @@ async fn the_checkpoint_stays_while_entries_of_the_host_before_are_pending() {
     bench.say(20, "b.test", &ids[0]).await;
     let worker = bench.start("w-0", OFTEN);
     eventually!(bench.total().await == 10);
-    assert_eq!(bench.settled().await, Err(Stay::HostBefore));
+    assert_eq!(bench.settled().await, Err(StandstillReason::HostBefore));
     assert_eq!(bench.checkpoint("b.test").await, None);
     bench.command(&format!("XACK {STREAM} {GROUP} {}", before.join(" "))).await;
     eventually!(bench.checkpoint("b.test").await == Some((20, ids[9].clone())));
@@ -177,7 +177,7 @@ async fn entries_without_a_number_are_bounded_by_those_after_them() {
     let last = bench.last_id().await;
     bench.strand("w-0", 2).await;
     bench.command(&format!("XTRIM {STREAM} MINID {last}")).await;
-    assert_eq!(bench.settled().await, Err(Stay::Trimmed));
+    assert_eq!(bench.settled().await, Err(StandstillReason::Trimmed));
     bench.command(&format!("XACK {STREAM} {GROUP} {filled}")).await;
     bench.command(&format!("XACK {STREAM} {GROUP} {last}")).await;
     for number in 0..100 {
@@ -189,9 +189,9 @@ async fn entries_without_a_number_are_bounded_by_those_after_them() {
     for entry in pending {
         bench.command(&format!("XACK {STREAM} {GROUP} {}", entry.into_array()[0].as_str().unwrap())).await;
     }
-    assert_eq!(bench.settled().await, Err(Stay::NoNumber));
+    assert_eq!(bench.settled().await, Err(StandstillReason::NoNumber));
     let () = bench.client.del("firehose:ingest:source").await.unwrap();
-    assert_eq!(bench.settled().await, Err(Stay::NoSource));
+    assert_eq!(bench.settled().await, Err(StandstillReason::NoSource));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -281,7 +281,7 @@ async fn a_stream_that_was_deleted_takes_the_incarnation_with_it_and_the_group_i
         let () = bench.client.set("firehose:incarnation", &incarnation, None, None, false).await.unwrap();
         let () = fred::interfaces::LuaInterface::eval(&bench.client, delete, STREAM, GROUP).await.unwrap();
         eventually!(bench.get("firehose:incarnation").await.is_none(), "after {delete}");
-        assert_eq!(bench.settled().await, Err(Stay::OtherIncarnation));
+        assert_eq!(bench.settled().await, Err(StandstillReason::OtherIncarnation));
         bench.add_numbered(21..=25).await;
         applied += 5;
         eventually!(bench.total().await >= applied, "read on after {delete}");

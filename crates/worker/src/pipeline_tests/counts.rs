@@ -6,6 +6,7 @@ use fred::interfaces::{HashesInterface, KeysInterface, LuaInterface};
 use fred::types::Value;
 
 use super::bench::{Bench, commit, eventually, like, like_op};
+use crate::store::{Store, StoreSettings};
 
 const COUNTS: &str = "db:record_counts";
 const PUBLISHED: &str = "firehose:counts:published";
@@ -19,7 +20,7 @@ INSERT INTO likes (uri, user_did, post_uri, created_at)
     FROM generate_series(1, 5) AS n";
 
 impl Bench {
-    /// Tells whether each count is that of the rows.
+    /// Returns whether each count is that of the rows.
     async fn counts_are_right(&self) -> bool {
         for table in penstock_core::live::RECORD_COUNTS {
             if self.counter(COUNTS, table).await != self.rows(table).await {
@@ -87,7 +88,7 @@ async fn a_recount_sets_the_counts_anew_while_workers_go_on() {
     let workers = ["w-0", "w-1"].map(|name| bench.start(name, &[SOON]));
     bench.add_likes(0..300, 10).await;
     eventually!(bench.rows("likes").await > 100);
-    crate::schema::recount(&bench.database).await.unwrap();
+    crate::store::schema::recount(&bench.database).await.unwrap();
     eventually!(bench.counts_are_right().await && bench.rows("likes").await == 305);
     // Once.
     let () = bench.client.hincrby(COUNTS, "posts", 3).await.unwrap();
@@ -118,19 +119,22 @@ async fn no_count_is_shown_below_nothing_and_what_it_lacks_is_not_forgotten() {
     worker.stop().await.unwrap();
 }
 
-/// Redis loses the counts, the AppView sets them or does not, workers crash and come back, and somebody asks for a recount,
-/// all while likes come and go.
+/// Redis loses the counts, the AppView sets them or does not, workers crash and come back, somebody asks for a recount, and
+/// the totals of workers are folded, all while likes come and go.
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_are_right_in_the_end_whatever_is_lost_meanwhile() {
     let bench = Bench::new().await;
     bench.execute(ROWS).await;
     let mut workers: Vec<_> = (0..3).map(|n| Some(bench.start(&format!("w-{n}"), &[SOON]))).collect();
+    let store = Store::connect(&StoreSettings::new(&bench.database)).await.unwrap();
     for round in 0..24 {
         bench.add_likes(round * 20..round * 20 + 20, 7).await;
         for number in (round * 20..round * 20 + 20).step_by(3) {
             bench.unlike(number, number % 7).await;
         }
         tokio::time::sleep(Duration::from_millis((round as u64 * 7) % 23)).await;
+        // Those that live, too: one that was idle for long may come back at any moment.
+        store.fold_counts(Duration::ZERO, 3).await.unwrap();
         match round % 6 {
             0 => {
                 let () = bench.client.del(COUNTS).await.unwrap();
@@ -146,7 +150,7 @@ async fn counts_are_right_in_the_end_whatever_is_lost_meanwhile() {
             3 => {
                 let () = bench.client.del(PUBLISHED).await.unwrap();
             }
-            4 => drop(crate::schema::recount(&bench.database).await.unwrap()),
+            4 => drop(crate::store::schema::recount(&bench.database).await.unwrap()),
             _ => {
                 let () = bench.client.del(COUNTS).await.unwrap();
                 workers[round % 3].take().unwrap().crash().await;

@@ -29,6 +29,37 @@ async fn a_database_that_is_away_costs_nothing_but_time() {
     worker.stop().await.unwrap();
 }
 
+/// As after a failover whose address still leads to the server that is a replica now.
+const READ_ONLY: &str = "\
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$;
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE application_name = 'penstock-worker' AND datname = current_database()";
+
+const WRITABLE: &str = "\
+SET default_transaction_read_only = off;
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I RESET default_transaction_read_only', current_database()); END $$";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_became_read_only_is_told_and_written_as_soon_as_the_address_leads_to_another() {
+    let bench = Bench::new().await;
+    let worker = bench.start("w-0", &[]);
+    bench.add_likes(0..100, 50).await;
+    eventually!(bench.total().await == 100);
+    bench.execute(READ_ONLY).await;
+    bench.add_likes(100..200, 50).await;
+    eventually!(worker.metric("penstock_worker_retries_total{reason=\"read-only database\"}") >= 3.0);
+    eventually!(!worker.health.is_ready());
+    assert!(worker.health.is_alive(), "a restart would not mend it");
+    assert_eq!(bench.total().await, 100);
+    // Every connection of the worker is one to the replica: each has to be given up.
+    bench.execute(WRITABLE).await;
+    eventually!(bench.total().await == 200);
+    eventually!(worker.health.is_ready());
+    assert_eq!(bench.rows("likes").await, 200);
+    assert_eq!(bench.dead_letters().await.len(), 0);
+    worker.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_comes_back_is_read_on_and_one_that_comes_back_empty_from_its_beginning() {
     let database = fresh_database().await.unwrap();

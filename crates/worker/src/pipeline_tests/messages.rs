@@ -10,14 +10,14 @@ use sqlx::Row;
 use super::bench::{Bench, Running, eventually};
 
 const ENABLED: (&str, &str) = ("messageBuffer.enabled", "true");
-const SOON: [(&str, &str); 4] = [
+pub(super) const SOON: [(&str, &str); 4] = [
     ENABLED,
     ("messageBuffer.batchDelay", "10ms"),
     ("messageBuffer.statsInterval", "50ms"),
     ("messageBuffer.deadAfter", "300ms"),
 ];
 
-fn message(number: usize) -> String {
+pub(super) fn message(number: usize) -> String {
     json!({
         "tracking_id": format!("id{number:06}"),
         "user_id": 1 + number,
@@ -30,7 +30,7 @@ fn message(number: usize) -> String {
 
 impl Bench {
     /// Queues as the API does.
-    async fn queue(&self, messages: impl IntoIterator<Item = String>) {
+    pub(super) async fn queue(&self, messages: impl IntoIterator<Item = String>) {
         let messages: Vec<_> = messages.into_iter().collect();
         let ids: Vec<String> = messages
             .iter()
@@ -56,12 +56,12 @@ impl Bench {
         self.client.get::<Option<String>, _>(key).await.unwrap().unwrap_or_default()
     }
 
-    async fn persisted(&self) -> i64 {
+    pub(super) async fn persisted(&self) -> i64 {
         self.text("total_messages").await.parse().unwrap_or_default()
     }
 
     /// Checks that the rows are exactly those messages, and the total as well.
-    async fn assert_written(&self, numbers: std::ops::Range<usize>) {
+    pub(super) async fn assert_written(&self, numbers: std::ops::Range<usize>) {
         let rows = sqlx::query("SELECT user_id, content, ours.tracking_id, channel_id FROM messages JOIN penstock.message_keys AS ours ON message_id = id")
             .fetch_all(&self.pool)
             .await
@@ -150,7 +150,7 @@ async fn bad_messages_become_dead_letters_and_harm_no_other() {
         assert_eq!((&*letter["type"], &*letter["consumer"], &*letter["origId"]), ("message", "w-0", ""));
         letter["error"].clone()
     };
-    assert!(said(&bad[0]).starts_with("not the json of a message: "), "{}", said(&bad[0]));
+    assert!(said(&bad[0]).starts_with("invalid message json: "), "{}", said(&bad[0]));
     assert!(said(&bad[2]).contains("3000000000"), "{}", said(&bad[2]));
     assert!(said(&bad[3]).contains("23514"), "{}", said(&bad[3]));
     assert_eq!(said(&bad[4]), "content is blank");

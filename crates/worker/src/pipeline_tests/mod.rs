@@ -1,14 +1,24 @@
 //! A whole worker, on a real Redis and a real PostgreSQL.
 
+mod authority;
 mod bench;
+mod bounds;
+mod bulk;
 mod cache;
 mod checkpoint;
 mod counts;
 mod faults;
+mod growth;
+mod handles;
+mod letters;
 mod messages;
 mod opt_outs;
 mod poison;
+mod pooled;
 mod roster;
+mod sweeps;
+mod totals;
+mod web;
 
 use std::time::Instant;
 
@@ -42,6 +52,8 @@ async fn three_dialects_in_one_stream_give_right_rows() {
     let minutes: Vec<String> = bench.command("KEYS firehose:activity:*").await.convert().unwrap();
     let ttl = bench.command(&format!("TTL {}", minutes[0])).await.as_u64().unwrap();
     assert!((89_000..=90_000).contains(&ttl), "{ttl}");
+    let starts: Vec<String> = bench.command("LRANGE firehose:starts 0 -1").await.convert().unwrap();
+    assert_eq!(penstock_core::starts::read(&starts)[0].service, "worker");
     let mut commits = 0;
     for minute in &minutes {
         commits += bench.counter(minute, "commit").await;
@@ -172,24 +184,5 @@ async fn rows_of_a_deleted_account_are_removed_soon() {
     bench.add("account", r#"{"did":"did:plc:r1","active":false,"status":"deleted"}"#, "99").await;
     eventually!(bench.rows("likes").await == 15);
     eventually!(bench.counter("db:record_counts", "likes").await == 15);
-    worker.stop().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn traces_of_deletes_go_once_nothing_older_can_come() {
-    let bench = Bench::new().await;
-    let delete = r#"{"action":"delete","path":"app.bsky.feed.like/gone"}"#.to_owned();
-    bench.add("commit", &commit("a", "3ka", &[delete]), "1").await;
-    let worker = bench.start("w-0", &[("worker.tombstoneRetention", "1s")]);
-    eventually!(bench.rows("penstock.tombstones").await == 1);
-    // A dead letter that came from an older entry may still be replayed.
-    bench.command("XADD firehose:dead-letters * type commit data {} seq 1 origId 5-1 deliveries 1").await;
-    let pruned_by = Instant::now() + std::time::Duration::from_millis(3500);
-    while Instant::now() < pruned_by {
-        assert_eq!(bench.rows("penstock.tombstones").await, 1);
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    bench.command("DEL firehose:dead-letters").await;
-    eventually!(bench.rows("penstock.tombstones").await == 0);
     worker.stop().await.unwrap();
 }

@@ -17,7 +17,8 @@ const REFUSE_AT_COMMIT: &str = "
     CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON generic_records DEFERRABLE INITIALLY DEFERRED
       FOR EACH ROW WHEN (NEW.record->>'poison' IS NOT NULL) EXECUTE FUNCTION refuse()";
 
-/// Writes one batch of 5,000 entries, some of them poison, and returns how many transactions that took in PostgreSQL.
+/// Writes one batch of 5,000 entries, some of them poison, and returns how many transactions its rows and its letters
+/// took: those whose rows stand, and all that were rolled back. What the upkeep reads meanwhile is neither.
 async fn transactions(poison: &[usize], refuse: &'static str) -> i64 {
     let bench = Bench::new().await;
     bench.execute(refuse).await;
@@ -30,6 +31,10 @@ async fn transactions(poison: &[usize], refuse: &'static str) -> i64 {
         }
         from = bad + 1;
     }
+    let (server, name) = bench.database.rsplit_once('/').unwrap();
+    let elsewhere = PgPool::connect_lazy(&format!("{server}/postgres")).unwrap();
+    let sql = "SELECT xact_rollback, numbackends FROM pg_stat_database WHERE datname = $1";
+    let (before, _): (i64, i32) = sqlx::query_as(sql).bind(name).fetch_one(&elsewhere).await.unwrap();
     // Nothing else is to ask for anything meanwhile.
     let quiet = [
         ("worker.batchSize", "5000"),
@@ -44,18 +49,18 @@ async fn transactions(poison: &[usize], refuse: &'static str) -> i64 {
     worker.stop().await.unwrap();
     assert_eq!(bench.pending().await, 0);
 
+    let written = "SELECT count(DISTINCT xmin::text) FROM (SELECT xmin FROM likes
+        UNION ALL SELECT xmin FROM generic_records UNION ALL SELECT xmin FROM penstock.dead_letters) AS rows";
+    let committed: i64 = sqlx::query_scalar(written).fetch_one(&bench.pool).await.unwrap();
     bench.pool.close().await;
-    let (server, name) = bench.database.rsplit_once('/').unwrap();
-    let elsewhere = PgPool::connect_lazy(&format!("{server}/postgres")).unwrap();
-    let sql = "SELECT xact_commit + xact_rollback, numbackends FROM pg_stat_database WHERE datname = $1";
-    let mut transactions = 0;
+    let mut rolled_back = 0;
     // A connection tells what it did once it has ended.
     eventually!({
         let (total, connections): (i64, i32) = sqlx::query_as(sql).bind(name).fetch_one(&elsewhere).await.unwrap();
-        transactions = transactions.max(total);
+        rolled_back = rolled_back.max(total - before);
         connections == 0
     });
-    transactions
+    committed + rolled_back
 }
 
 #[tokio::test(flavor = "multi_thread")]

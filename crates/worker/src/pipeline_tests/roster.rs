@@ -26,6 +26,25 @@ async fn entries_of_a_dead_consumer_are_claimed_and_the_consumer_is_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn workers_that_wait_for_the_first_entry_are_listed_and_stay_so() {
+    let bench = Bench::new().await;
+    bench.make_group().await;
+    // On a busy machine a worker may say late that it lives.
+    let unhurried = &[("worker.claimTime", "1s")];
+    let workers = [bench.start("w-0", unhurried), bench.start("w-1", unhurried)];
+    eventually!(bench.consumers().await == ["w-0", "w-1"]);
+    bench.command(&format!("XGROUP CREATECONSUMER {STREAM} {GROUP} gone")).await;
+    eventually!(bench.consumers().await == ["w-0", "w-1"]);
+    // Before Redis 7.2 they are idle all the time, for longer than the one that went.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(bench.consumers().await, ["w-0", "w-1"]);
+    for worker in workers {
+        worker.stop().await.unwrap();
+    }
+    assert_eq!(bench.consumers().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn entries_whose_delivery_never_arrived_are_claimed_from_our_own_name() {
     let bench = Bench::new().await;
     bench.make_group().await;
@@ -84,6 +103,21 @@ async fn what_cannot_be_settled_in_time_is_handed_back_unharmed() {
     let other = bench.start("w-1", &[]);
     eventually!(bench.total().await == 50);
     other.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_another_reader_gave_up_for_good_is_tried_and_holds_up_no_other() {
+    let bench = Bench::new().await;
+    bench.make_group().await;
+    bench.add_likes(0..5, 10).await;
+    let ids = bench.strand("dead-1", 5).await;
+    // As XNACK … FATAL leaves it: delivered as often as there is a number for.
+    let most = i64::MAX;
+    bench.command(&format!("XCLAIM {STREAM} {GROUP} dead-1 0 {} RETRYCOUNT {most} JUSTID", ids[2])).await;
+    let worker = bench.start("w-0", SOON);
+    eventually!(bench.total().await == 5);
+    assert_eq!((bench.rows("likes").await, bench.pending().await), (5, 0));
+    worker.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,6 +200,7 @@ async fn what_is_acknowledged_or_buried_again_is_counted_once() {
         order: *poison,
         deliveries: 1,
         error: "torn",
+        repo: "",
     };
     assert!(!consumer.leave().await.unwrap(), "an entry is still pending");
     assert!(consumer.bury(&burial).await.unwrap());

@@ -1,9 +1,11 @@
-//! The checkpoint: up to which number a host's events are surely written, should Redis be lost.
+//! The checkpoint: up to which number a host's events are known to be written, in case Redis is lost.
 
 use penstock_core::stream::StreamId;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 
-use super::{Store, StoreError};
+use super::connection::Store;
+use super::error::StoreError;
+use super::head::Head;
 
 /// Up to where one host's events are settled: committed, or dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +18,7 @@ pub struct Checkpoint {
     pub stream_id: StreamId,
 }
 
-/// Held for the transaction by the one worker that has its turn.
+/// Held for the transaction by the one worker whose turn it is.
 const TURN: i64 = 0x7065_6e73_746f_636c;
 
 const BEGIN: &str = "\
@@ -30,8 +32,8 @@ ON CONFLICT (host) DO UPDATE SET seq = excluded.seq, stream_id = excluded.stream
 // === impl Store ===
 
 impl Store {
-    /// Keeps the checkpoint that `compute` returns for the database of an incarnation, and returns it; none where there
-    /// is none, or where another worker has its turn.
+    /// Saves the checkpoint that `compute` returns for this incarnation of the database, and returns it; none if there
+    /// is none, or if it is another worker's turn.
     ///
     /// # Errors
     /// When PostgreSQL cannot be reached.
@@ -40,16 +42,20 @@ impl Store {
         F: Future<Output = Option<Checkpoint>>,
     {
         let mut conn = self.connection().await.map_err(StoreError::Checkpoint)?;
-        let kept = self.in_time(keep(&mut conn, compute)).await;
+        let kept = self.in_time(keep(&self.head, &mut conn, compute)).await;
         conn.answered(kept).map_err(StoreError::Checkpoint)
     }
 }
 
-async fn keep<F>(conn: &mut PgConnection, compute: impl FnOnce(String) -> F) -> sqlx::Result<Option<Checkpoint>>
+async fn keep<F>(
+    head: &Head,
+    conn: &mut PgConnection,
+    compute: impl FnOnce(String) -> F,
+) -> sqlx::Result<Option<Checkpoint>>
 where
     F: Future<Output = Option<Checkpoint>>,
 {
-    let mut turn = conn.begin().await?;
+    let mut turn = head.begin(conn).await?;
     let (is_mine, incarnation): (bool, String) = sqlx::query_as(BEGIN).bind(TURN).fetch_one(&mut *turn).await?;
     let checkpoint = if is_mine { compute(incarnation).await } else { None };
     if let Some(Checkpoint { host, seq, stream_id }) = &checkpoint {

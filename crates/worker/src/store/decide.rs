@@ -1,4 +1,4 @@
-//! What a batch does to the record tables, decided from its changes and what stands: pure.
+//! What a batch does to the record tables, decided from its changes and from what exists: pure.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -6,27 +6,50 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_core::stream::StreamId;
 
-use super::batch::{Change, What};
+use super::existing::{Existing, Place, Standing, Waiting};
+use super::kept::Kept;
+use super::parsed::{Change, What};
 use super::row::{Pair, Row};
-use super::seen::{Place, Seen, Standing, Waiting};
 use super::table::{Count, Table, repo_of};
 use super::version::{Stamp, Verdict, Version};
 
-/// Everything that a batch writes to the record tables, the tombstones and the shadows.
+/// Everything that a batch writes to the record tables, and to Penstock's own tables beside them.
+///
+/// A record stands in one place as a row and may stand in `penstock.records` besides; or it waits for a pair that another
+/// record holds; or it is gone. What a change does in each of the four places:
+///
+/// | the change             | its table        | `shadows`    | `kept`            | `tombstones` |
+/// |------------------------|------------------|--------------|-------------------|--------------|
+/// | put, gets its pair     | insert or update | gone         | set, else gone    | gone         |
+/// | put, another has it    | gone             | set          | set, else gone    | gone         |
+/// | put, no row says it    | gone             | gone         | set               | gone         |
+/// | delete                 | gone             | gone         | gone              | set          |
+/// | sweep                  | gone             | gone         | gone              | –            |
+/// | the same once more     | again            | again        | again             | set          |
+///
+/// "Gone" only where something stands. Two more rows follow from a pair that changes hands: whoever held it is demoted, which
+/// copies its row to the shadows; and the best of those that wait takes a pair that became free, which ends its wait.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Plan<'b, 'a> {
     pub(crate) tables: BTreeMap<Table, Writes<'b, 'a>>,
     pub(crate) counts: Counts,
     /// The places of records that came, changed or went.
     pub(crate) pairs: Vec<Pair>,
-    /// Tombstones that are set, by URI.
-    pub(crate) tombstones: BTreeMap<String, Version>,
-    pub(crate) tombstones_gone: BTreeSet<String>,
-    /// Rows that begin to wait, by URI.
-    pub(crate) shadows: BTreeMap<String, (Pair, Version, Cow<'b, Row<'a>>)>,
-    pub(crate) shadows_gone: BTreeSet<String>,
-    /// Shadows that came again, and the stamps that they get.
-    pub(crate) shadows_again: BTreeMap<String, Stamp>,
+    /// Records that wait for their pair, by URI.
+    pub(crate) shadows: Edits<(Pair, Version, Cow<'b, Row<'a>>)>,
+    /// Records that stand in `penstock.records`, by key.
+    pub(crate) kept: Edits<(Version, &'b Kept<'a>)>,
+    /// Records that are gone, by URI. One that goes again is set again: its rev stays.
+    pub(crate) tombstones: Edits<Version>,
+}
+
+/// What changes in one of Penstock's own tables. A key may be both gone and set: it goes before it comes.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Edits<T> {
+    pub(crate) gone: BTreeSet<String>,
+    pub(crate) set: BTreeMap<String, T>,
+    /// What came again, and the stamps that they get.
+    pub(crate) again: BTreeMap<String, Stamp>,
 }
 
 /// What changes in one table; each kind sorted by key.
@@ -48,7 +71,7 @@ pub(crate) type Deltas = [i64; Count::NUMBER];
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts(BTreeMap<String, Deltas>);
 
-/// Records that want one pair.
+/// Records that compete for one pair.
 #[derive(Default)]
 struct Contest<'b, 'a> {
     /// The row that held the pair and changes or goes in this batch.
@@ -56,7 +79,7 @@ struct Contest<'b, 'a> {
     arrivals: Vec<(&'b str, Version, &'b Row<'a>)>,
 }
 
-/// One of those who want a pair.
+/// A record that competes for a pair.
 enum Candidate<'c, 'b, 'a> {
     Holder(&'c str, &'c Version),
     Arrival(&'b str, &'c Version, &'b Row<'a>),
@@ -66,12 +89,12 @@ enum Candidate<'c, 'b, 'a> {
 /// Decides what becomes of each changed record, of those that share a pair with one, and of the counts.
 pub(crate) fn decide<'b, 'a>(
     changes: BTreeMap<&'b str, Change<'b, 'a>>,
-    seen: &Seen,
+    seen: &Existing,
     deleted_through: impl Fn(&str) -> Option<StreamId>,
 ) -> Plan<'b, 'a> {
     let mut plan = Plan::default();
     let mut contests: BTreeMap<Pair, Contest<'b, 'a>> = BTreeMap::new();
-    for (uri, Change { op, version }) in changes {
+    for (uri, Change { op, version, settles }) in changes {
         let standing = seen.standing.get(uri).map_or(&[][..], Vec::as_slice);
         let through = deleted_through(op.repo);
         if let What::Sweep = op.what {
@@ -79,20 +102,22 @@ pub(crate) fn decide<'b, 'a>(
             plan.vacate(uri, gone, None, &mut contests);
             continue;
         }
-        match verdict(&version, standing, through) {
+        match verdict(&version, settles, standing, through) {
             Verdict::Older => {}
             Verdict::Again => plan.again(uri, &version, standing, through),
             Verdict::Newer => match &op.what {
                 What::Sweep => {}
                 What::Delete => {
                     plan.vacate(uri, standing.iter(), None, &mut contests);
-                    plan.tombstones.insert(uri.to_owned(), version);
+                    plan.tombstones.set.insert(uri.to_owned(), version);
+                }
+                What::Keep => {
+                    plan.vacate(uri, standing.iter(), None, &mut contests);
+                    plan.stand(uri, &version, op.kept.as_ref(), standing);
                 }
                 What::Put(row) => {
                     let stays = plan.vacate(uri, standing.iter(), Some(row), &mut contests);
-                    if standing.iter().any(|s| s.place == Place::Tombstone) {
-                        plan.tombstones_gone.insert(uri.to_owned());
-                    }
+                    plan.stand(uri, &version, op.kept.as_ref(), standing);
                     match row.pair() {
                         Some(pair) => contests.entry(pair).or_default().arrivals.push((uri, version, row)),
                         None => plan.write(uri, version, Cow::Borrowed(row), stays),
@@ -102,19 +127,21 @@ pub(crate) fn decide<'b, 'a>(
         }
     }
     for (pair, contest) in contests {
-        plan.settle(&pair, &contest, seen, &deleted_through);
+        plan.award(&pair, &contest, seen, &deleted_through);
         plan.pairs.push(pair);
     }
     plan
 }
 
-/// Compares a change with everything that stands and that no deleted account took.
-fn verdict(version: &Version, standing: &[Standing], through: Option<StreamId>) -> Verdict {
+/// Compares a change with everything that stands and that no deleted account took. Where it `settles` its rev, whatever else stands
+/// at the same one gives way.
+pub(crate) fn verdict(version: &Version, settles: bool, standing: &[Standing], through: Option<StreamId>) -> Verdict {
     let alive = standing.iter().filter(|s| !s.version.is_gone(through));
     let mut verdict = Verdict::Newer;
     for standing in alive {
         match version.against(&standing.version) {
             Verdict::Newer => {}
+            Verdict::Again | Verdict::Older if settles && version.has_rev_of(&standing.version) => {}
             Verdict::Again => verdict = Verdict::Again,
             Verdict::Older => return Verdict::Older,
         }
@@ -129,7 +156,7 @@ impl<'b, 'a> Plan<'b, 'a> {
         self.tables.entry(table).or_default()
     }
 
-    /// Clears what stands under a URI, and tells whether `next` can take the place of a row that stands.
+    /// Clears what exists under a URI, and returns whether `next` can replace an existing row in place.
     fn vacate<'s>(
         &mut self,
         uri: &str,
@@ -142,9 +169,12 @@ impl<'b, 'a> Plan<'b, 'a> {
             match (place, pair) {
                 (Place::Tombstone, _) => {}
                 (Place::Shadow, _) => {
-                    self.shadows_gone.insert(uri.to_owned());
+                    self.shadows.gone.insert(uri.to_owned());
                 }
-                // Whether the row changes or goes is known when the pair is settled.
+                (Place::Kept, _) => {
+                    self.kept.gone.insert(uri.to_owned());
+                }
+                // Whether the row changes or goes is known when the pair is awarded.
                 (Place::Row(_), Some(pair)) => contests.entry(pair.clone()).or_default().vacated = Some(uri.to_owned()),
                 (Place::Row(table), None) => {
                     self.counts.add(*table, counted.as_deref(), -1);
@@ -158,6 +188,17 @@ impl<'b, 'a> Plan<'b, 'a> {
             }
         }
         stays
+    }
+
+    /// Takes away the tombstone of a record that stands, and keeps what no row says of it.
+    fn stand(&mut self, uri: &str, version: &Version, kept: Option<&'b Kept<'a>>, standing: &[Standing]) {
+        if standing.iter().any(|s| s.place == Place::Tombstone) {
+            self.tombstones.gone.insert(uri.to_owned());
+        }
+        if let Some(kept) = kept {
+            self.kept.gone.remove(uri);
+            self.kept.set.insert(uri.to_owned(), (version.clone(), kept));
+        }
     }
 
     /// Writes a row, over the one that stands where there is one.
@@ -177,22 +218,25 @@ impl<'b, 'a> Plan<'b, 'a> {
                     self.table(table).again.insert(table.key_of(uri).into_owned(), stamp);
                 }
                 Place::Shadow => {
-                    self.shadows_again.insert(uri.to_owned(), stamp);
+                    self.shadows.again.insert(uri.to_owned(), stamp);
+                }
+                Place::Kept => {
+                    self.kept.again.insert(uri.to_owned(), stamp);
                 }
                 Place::Tombstone => {
                     let version = Version { stamp: Some(stamp), ..standing.version.clone() };
-                    self.tombstones.insert(uri.to_owned(), version);
+                    self.tombstones.set.insert(uri.to_owned(), version);
                 }
             }
         }
     }
 
-    /// Gives a pair to whom it belongs, and lets the others wait.
-    fn settle(
+    /// Gives a pair to the record that it belongs to; the others wait.
+    fn award(
         &mut self,
         pair: &Pair,
         contest: &Contest<'b, 'a>,
-        seen: &Seen,
+        seen: &Existing,
         deleted_through: &impl Fn(&str) -> Option<StreamId>,
     ) {
         let Contest { vacated, arrivals } = contest;
@@ -209,7 +253,7 @@ impl<'b, 'a> Plan<'b, 'a> {
         }
         candidates.extend(arrivals.iter().map(|(uri, version, row)| Candidate::Arrival(uri, version, row)));
         let waiting = seen.waiting.get(pair).map_or(&[][..], Vec::as_slice);
-        let waiting = waiting.iter().filter(|w| !self.shadows_gone.contains(&w.uri) && !is_gone(&w.uri, &w.version));
+        let waiting = waiting.iter().filter(|w| !self.shadows.gone.contains(&w.uri) && !is_gone(&w.uri, &w.version));
         candidates.extend(waiting.map(Candidate::Waiting));
 
         let winner = candidates.iter().enumerate().max_by(|(_, a), (_, b)| a.compare(b, pair.table)).map(|(at, _)| at);
@@ -232,12 +276,12 @@ impl<'b, 'a> Plan<'b, 'a> {
                     }
                 }
                 Candidate::Arrival(uri, version, row) => {
-                    self.shadows.insert(uri.to_owned(), (pair.clone(), version.clone(), Cow::Borrowed(row)));
+                    self.shadows.set.insert(uri.to_owned(), (pair.clone(), version.clone(), Cow::Borrowed(row)));
                 }
                 Candidate::Waiting(Waiting { uri, version, row }) if wins => {
-                    self.shadows_gone.insert(uri.clone());
+                    self.shadows.gone.insert(uri.clone());
                     let mut version = version.clone();
-                    version.stamp = self.shadows_again.remove(uri).or(version.stamp);
+                    version.stamp = self.shadows.again.remove(uri).or(version.stamp);
                     self.write(uri, version, Cow::Owned(Row::from_json(pair.table, row)), false);
                 }
                 Candidate::Holder(..) | Candidate::Waiting(_) => {}
@@ -254,6 +298,14 @@ impl<'b, 'a> Plan<'b, 'a> {
     fn remove(&mut self, pair: &Pair, uri: &str) {
         self.counts.add(pair.table, Some(&pair.b), -1);
         self.table(pair.table).gone.insert(uri.to_owned());
+    }
+}
+
+// === impl Edits ===
+
+impl<T> Default for Edits<T> {
+    fn default() -> Self {
+        Self { gone: BTreeSet::new(), set: BTreeMap::new(), again: BTreeMap::new() }
     }
 }
 
@@ -308,12 +360,12 @@ impl Counts {
     }
 
     /// Makes sure that the row of a post is locked, whether or not its counts change.
-    pub(crate) fn hold(&mut self, uri: &str) {
+    pub(crate) fn lock(&mut self, uri: &str) {
         self.0.entry(uri.to_owned()).or_default();
     }
 
     /// Drops posts whose counts end as they were.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn drop_unchanged(&mut self) {
         self.0.retain(|_, deltas| deltas.iter().any(|by| *by != 0));
     }
 

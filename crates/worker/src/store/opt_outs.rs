@@ -1,17 +1,20 @@
-//! Accounts that forbid their data to be collected, as `user_settings` of the AppView says.
+//! Accounts that forbid the collection of their data in the AppView's `user_settings`.
 //!
-//! What the AppView says is carried over to `penstock.repos` under the lock that every batch takes: no batch goes by
-//! what another worker remembers. While an account is marked, nothing of it is written; what stands goes as that of a
-//! deleted account does. Whoever comes back is a deleted account that begins anew: what came until then stays away,
-//! however late it is delivered.
+//! What the AppView says is copied to `penstock.repos` under the lock that every batch takes, so that no batch relies on
+//! what another worker remembers. While an account is marked, nothing of it is written, and its rows are removed like those
+//! of a deleted account. An account that opts back in starts again like one that was deleted: earlier events stay out,
+//! however late they are delivered.
 
 use penstock_core::stream::StreamId;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 
+use super::connection::Store;
+use super::error::StoreError;
+use super::head::Head;
+use super::reserve::Reserved;
 use super::version::Stamp;
-use super::{Store, StoreError};
 
-/// How many accounts one look returns at most.
+/// How many accounts one query returns at most.
 const LOOK: i64 = 500;
 
 const IS_THERE: &str = "SELECT to_regclass('user_settings') IS NOT NULL";
@@ -41,48 +44,58 @@ UPDATE penstock.repos SET forbidden = CASE WHEN $2 THEN true END, deleted_throug
 // === impl Store ===
 
 impl Store {
-    /// Returns accounts that opted out and are not marked yet, or that are and came back: not all at once.
+    /// Returns some of the accounts that opted out and are not marked, or that are marked and opted back in.
     ///
     /// # Errors
-    /// When PostgreSQL cannot be reached or does not let us read `user_settings`. A table or a column that is not there
-    /// is no error: then nobody says anything, and marks stay.
+    /// When PostgreSQL cannot be reached or does not allow reading `user_settings`. A missing table or column
+    /// is not an error: then nobody opts out, and marks stay.
     pub async fn opt_outs_to_obey(&self) -> Result<Vec<String>, StoreError> {
         let mut conn = self.connection().await.map_err(StoreError::OptOuts)?;
-        let found = self.in_time(differing(&mut conn)).await;
+        let found = self.in_time(differing(&self.head, &mut conn)).await;
         match conn.answered(found) {
             Err(error) if is_missing(&error) => Ok(Vec::new()),
             found => found.map_err(StoreError::OptOuts),
         }
     }
 
-    /// Carries over what `user_settings` says of an account now; `last` tells the stream's last entry, and is asked once
+    /// Copies what `user_settings` says of an account now; `last` returns the stream's last entry, and is asked once
     /// no batch can write any more. Returns whether the account is forbidden now, where that changed.
     ///
     /// # Errors
-    /// When PostgreSQL cannot be reached or refuses.
+    /// When PostgreSQL cannot be reached or refuses a statement.
     pub async fn obey_opt_out<F>(&self, did: &str, last: impl FnOnce() -> F) -> Result<Option<bool>, StoreError>
     where
         F: Future<Output = Option<StreamId>>,
     {
         let mut conn = self.connection().await.map_err(StoreError::OptOuts)?;
-        let obeyed = self.in_time(obey(&mut conn, did, last)).await;
+        let obeyed = self.in_time(obey(&self.head, &mut conn, &self.reserved, did, last)).await;
         conn.answered(obeyed).map_err(StoreError::OptOuts)
     }
 }
 
-async fn differing(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+async fn differing(head: &Head, conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     // Asked first: a failed statement each minute would fill the server's log.
-    if !sqlx::query_scalar(IS_THERE).fetch_one(&mut *conn).await? {
-        return Ok(Vec::new());
-    }
-    sqlx::query_scalar(DIFFERENT).bind(LOOK).fetch_all(conn).await
+    let mut tx = head.begin(conn).await?;
+    let differing = if sqlx::query_scalar(IS_THERE).fetch_one(&mut *tx).await? {
+        sqlx::query_scalar(DIFFERENT).bind(LOOK).fetch_all(&mut *tx).await?
+    } else {
+        Vec::new()
+    };
+    tx.commit().await?;
+    Ok(differing)
 }
 
-async fn obey<F>(conn: &mut PgConnection, did: &str, last: impl FnOnce() -> F) -> sqlx::Result<Option<bool>>
+async fn obey<F>(
+    head: &Head,
+    conn: &mut PgConnection,
+    reserved: &Reserved,
+    did: &str,
+    last: impl FnOnce() -> F,
+) -> sqlx::Result<Option<bool>>
 where
     F: Future<Output = Option<StreamId>>,
 {
-    let mut tx = conn.begin().await?;
+    let mut tx = head.begin(conn).await?;
     let marked: bool = sqlx::query_scalar(LOCK).bind(did).fetch_one(&mut *tx).await?;
     let forbidden: bool = sqlx::query_scalar(IS_FORBIDDEN).bind(did).fetch_one(&mut *tx).await?;
     let through = if forbidden == marked { None } else { last().await };
@@ -90,6 +103,7 @@ where
         tx.rollback().await?;
         return Ok(None);
     };
+    reserved.cover(&mut tx, through).await?;
     // As text the last entry's own stamp sorts after its bare ID.
     let through = Stamp::live(through.next(), None).to_string();
     sqlx::query(MARK).bind(did).bind(forbidden).bind(through).execute(&mut *tx).await?;
@@ -97,7 +111,7 @@ where
     Ok(Some(forbidden))
 }
 
-/// Tells whether a table or a column is not there.
+/// Returns whether a table or a column is not there.
 fn is_missing(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     matches!(code.as_deref(), Some("42P01" | "42703"))

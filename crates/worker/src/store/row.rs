@@ -1,8 +1,10 @@
 //! Records as rows of their tables.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::micros::Micros;
 use super::table::{Kind, Table};
@@ -29,7 +31,7 @@ pub(crate) struct Row<'a> {
     pub(crate) cells: Vec<Cell<'a>>,
     /// What `feed_items` and `quotes` take from it besides.
     pub(crate) derived: Option<Box<Derived<'a>>>,
-    /// The CID of a like or a follow, whose tables have no column for it: its notification says it.
+    /// The CID of a record whose table has no column for it: the notification of a like or a follow says it.
     pub(crate) cid: Option<Cow<'a, str>>,
 }
 
@@ -90,39 +92,45 @@ impl Row<'_> {
     }
 
     /// Writes the row as `to_jsonb` would, to wait in `penstock.shadowed`.
+    ///
+    /// JSON goes in as it stands: it may be nested deeper than serde_json reads.
     pub(crate) fn to_json(&self) -> String {
-        let mut map = Map::new();
+        let text = |text: &str| Value::from(text).to_string();
+        let mut columns: BTreeMap<&str, Option<String>> = BTreeMap::new();
         for ((name, _), cell) in self.table.spec().columns.iter().zip(&self.cells) {
             let value = match cell {
-                Cell::Text(text) => text.as_deref().map_or(Value::Null, Value::from),
-                Cell::Json(json) => {
-                    json.as_deref().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
-                }
-                Cell::Time(time) => time.map_or(Value::Null, |time| time.to_text().into()),
-                Cell::Bool(bool) => (*bool).into(),
+                Cell::Text(value) => value.as_deref().map(text),
+                Cell::Json(json) => json.clone(),
+                Cell::Time(time) => time.map(|time| text(&time.to_text())),
+                Cell::Bool(bool) => Some(bool.to_string()),
             };
-            map.insert((*name).to_owned(), value);
+            columns.insert(name, value);
         }
-        if let Some(cid) = self.derived.as_ref().map(|derived| &derived.cid).or(self.cid.as_ref()) {
-            map.insert("cid".to_owned(), (**cid).into());
+        let cid = self.cid.as_ref().filter(|_| matches!(self.table, Table::Likes | Table::Follows));
+        if let Some(cid) = self.derived.as_ref().map(|derived| &derived.cid).or(cid) {
+            columns.insert("cid", Some(text(cid)));
         }
         if let Some(derived) = &self.derived {
-            map.insert("sort_at".to_owned(), derived.sort_at.to_text().into());
+            columns.insert("sort_at", Some(text(&derived.sort_at.to_text())));
         }
-        Value::Object(map).to_string()
+        let columns =
+            columns.into_iter().map(|(name, value)| format!("\"{name}\":{}", value.as_deref().unwrap_or("null")));
+        format!("{{{}}}", columns.collect::<Vec<_>>().join(","))
     }
 }
 
 impl Row<'static> {
-    /// Reads a row that waited in `penstock.shadowed`.
-    pub(crate) fn from_json(table: Table, json: &Value) -> Self {
-        let text = |name: &str| json.get(name).and_then(Value::as_str).map(|text| Cow::Owned(text.to_owned()));
-        let time = |name: &str| json.get(name).and_then(Value::as_str).and_then(Micros::parse);
+    /// Reads a row that waited in `penstock.shadowed`; JSON in it is taken as it stands.
+    pub(crate) fn from_json(table: Table, json: &RawValue) -> Self {
+        let columns: BTreeMap<String, &RawValue> = serde_json::from_str(json.get()).unwrap_or_default();
+        let json = |name: &str| columns.get(name).map(|value| value.get()).filter(|value| *value != "null");
+        let text = |name: &str| serde_json::from_str(json(name)?).ok().map(|text: String| Cow::Owned(text));
+        let time = |name: &str| text(name).and_then(|text| Micros::from_row(&text));
         let cells = table.spec().columns.iter().map(|(name, kind)| match kind {
             Kind::Text => Cell::Text(text(name)),
-            Kind::Json => Cell::Json(json.get(name).filter(|value| !value.is_null()).map(Value::to_string)),
+            Kind::Json => Cell::Json(json(name).map(str::to_owned)),
             Kind::Time => Cell::Time(time(name)),
-            Kind::Bool => Cell::Bool(json.get(name).and_then(Value::as_bool).unwrap_or_default()),
+            Kind::Bool => Cell::Bool(json(name) == Some("true")),
         });
         let cells = cells.collect();
         // Of the tables with pairs, only reposts are shown in feeds.
@@ -171,6 +179,13 @@ mod tests {
             })),
             cid: None,
         };
-        assert_eq!(Row::from_json(Table::Reposts, &serde_json::from_str(&row.to_json()).unwrap()), row);
+        let json = RawValue::from_string(row.to_json()).unwrap();
+        assert_eq!(Row::from_json(Table::Reposts, &json), row);
+        // However deep: serde_json's own values end at 127.
+        let deep = Some(format!("{}{}", "[".repeat(500), "]".repeat(500)));
+        let mut row = row;
+        row.cells[3] = Cell::Json(deep);
+        let json = RawValue::from_string(row.to_json()).unwrap();
+        assert_eq!(Row::from_json(Table::Reposts, &json), row);
     }
 }

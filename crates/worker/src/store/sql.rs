@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sqlx::AssertSqlSafe;
 
+use super::kept;
 use super::table::{Kind, Spec, Table};
 
 /// The statements of every record table.
@@ -12,13 +13,17 @@ use super::table::{Kind, Spec, Table};
 pub(crate) struct Statements {
     tables: Vec<TableStatements>,
     left_behind: Arc<str>,
+    waiting: Arc<str>,
+    waiting_verifications: Arc<str>,
 }
 
 /// The statements of one record table. All take arrays, one element a row, sorted by key.
 #[derive(Debug)]
 pub(crate) struct TableStatements {
     by_key: Arc<str>,
+    by_key_unlocked: Arc<str>,
     by_pair: Option<Arc<str>>,
+    by_pair_unlocked: Option<Arc<str>>,
     insert: Arc<str>,
     update: Arc<str>,
     again: Arc<str>,
@@ -39,7 +44,24 @@ impl Statements {
         Self {
             tables: Table::ALL.map(|table| TableStatements::new(table, search_vector)).into(),
             left_behind: left_behind().into(),
+            waiting: waiting(
+                "s.kind = k.kind AND s.key_a = k.a AND s.key_b = k.b",
+                "penstock.place(s.commit_rev, s.entry_id) DESC, s.uri DESC",
+            )
+            .into(),
+            waiting_verifications: waiting("s.kind = 'verifications' AND s.key_b = k.b", "s.uri").into(),
         }
+    }
+
+    /// Reads who is best placed of those that wait for each pair: `$1` tables, `$2`, `$3` the pairs' columns, `$4` URIs
+    /// that are read by themselves, `$5`, `$6` repos that were deleted and the last entry that each deletion took.
+    pub(crate) fn waiting(&self) -> Sql {
+        AssertSqlSafe(self.waiting.clone())
+    }
+
+    /// The same of verifications.
+    pub(crate) fn waiting_verifications(&self) -> Sql {
+        AssertSqlSafe(self.waiting_verifications.clone())
     }
 
     /// Finds what a deleted account left: `$1` DID, `$2` the last entry that it took, `$3` and `$4` the range of its
@@ -61,9 +83,13 @@ impl Statements {
 impl TableStatements {
     fn new(table: Table, search_vector: bool) -> Self {
         let spec = table.spec();
+        let by_key = select(table, &format!("{} AS t", spec.name), &format!("WHERE t.{} = ANY($1) ", spec.key));
+        let by_pair = spec.pair.map(|pair| select_by_pair(table, pair));
         Self {
-            by_key: select(table, &format!("{} AS t", spec.name), &format!("WHERE t.{} = ANY($1) ", spec.key)).into(),
-            by_pair: spec.pair.map(|pair| select_by_pair(table, pair).into()),
+            by_key: format!("{by_key}{LOCKED}").into(),
+            by_key_unlocked: by_key.into(),
+            by_pair: by_pair.as_ref().map(|by_pair| format!("{by_pair}{LOCKED}").into()),
+            by_pair_unlocked: by_pair.map(Into::into),
             insert: insert(table, spec, search_vector).into(),
             update: update(table, spec, search_vector).into(),
             again: again(table).into(),
@@ -75,6 +101,16 @@ impl TableStatements {
     /// Reads and locks rows: `$1` keys.
     pub(crate) fn by_key(&self) -> Sql {
         AssertSqlSafe(self.by_key.clone())
+    }
+
+    /// The same without locking them.
+    pub(crate) fn by_key_unlocked(&self) -> Sql {
+        AssertSqlSafe(self.by_key_unlocked.clone())
+    }
+
+    /// The same as [`Self::by_pair`] without locking the rows.
+    pub(crate) fn by_pair_unlocked(&self) -> Option<Sql> {
+        self.by_pair_unlocked.clone().map(AssertSqlSafe)
     }
 
     /// Reads and locks the rows that hold pairs: `$1`, `$2` their columns.
@@ -112,6 +148,9 @@ fn name(spec: &Spec, column: usize) -> &'static str {
     spec.columns[column].0
 }
 
+/// Locks the rows that a statement reads.
+const LOCKED: &str = "FOR NO KEY UPDATE OF t";
+
 /// The columns with rev and stamp of a row `t`, and the join that they need: a table of the AppView's either has both, or its
 /// rows are stamped in a table of ours.
 fn guard(table: Table) -> (&'static str, &'static str, String) {
@@ -133,12 +172,7 @@ fn select(table: Table, from: &str, rest: &str) -> String {
         (None, counted) => (None, counted.map(|(column, _)| column)),
     };
     let (rev, stamp, join) = guard(table);
-    format!(
-        "SELECT t.{}, {rev}, {stamp}, {}, {} FROM {from}{join} {rest}FOR NO KEY UPDATE OF t",
-        spec.key,
-        column(a),
-        column(b)
-    )
+    format!("SELECT t.{}, {rev}, {stamp}, {}, {} FROM {from}{join} {rest}", spec.key, column(a), column(b))
 }
 
 fn select_by_pair(table: Table, (a, b): (Option<usize>, usize)) -> String {
@@ -185,7 +219,7 @@ fn stamped(table: Table, statement: &str) -> String {
 }
 
 /// Writes `unnest(…) AS u (k, r, e, c0, …)` over the parameters of a row.
-fn rows(spec: &Spec) -> String {
+pub(super) fn rows(spec: &Spec) -> String {
     let mut from = "unnest($1::text[], $2::text[], $3::text[]".to_owned();
     let mut names = "k, r, e".to_owned();
     for (at, (_, kind)) in spec.columns.iter().enumerate() {
@@ -201,7 +235,7 @@ fn rows(spec: &Spec) -> String {
     format!("{from}) AS u ({names})")
 }
 
-fn value(at: usize, kind: Kind) -> String {
+pub(super) fn value(at: usize, kind: Kind) -> String {
     if kind == Kind::Json { format!("u.c{at}::jsonb") } else { format!("u.c{at}") }
 }
 
@@ -281,13 +315,31 @@ fn demote(table: Table, spec: &Spec, (a, b): (Option<usize>, usize)) -> String {
     )
 }
 
+/// Writes whether an entry lies at or before the last one that a deletion took.
+fn is_gone(stamp: &str, through: &str) -> String {
+    // A number alone is not of ours, and a stamp of the last entry itself may end with its number.
+    format!("({stamp} IS NULL OR strpos({stamp}, '-') = 0 OR ltrim({stamp}, '!') COLLATE \"C\" <= {through} || '~')")
+}
+
+/// One row a pair, however many wait: an index has them in order. What a deletion took is passed over, which is little: a
+/// sweep takes those that wait before it takes the row that they wait for.
+fn waiting(pair: &str, order: &str) -> String {
+    format!(
+        "SELECT s.uri, s.commit_rev, s.entry_id, s.kind, s.key_a, s.key_b, s.row \
+         FROM unnest($1::text[], $2::text[], $3::text[]) AS k (kind, a, b) CROSS JOIN LATERAL (\
+         SELECT s.* FROM penstock.shadowed AS s WHERE {pair} AND s.uri <> ALL($4::text[]) \
+         AND NOT EXISTS (SELECT FROM unnest($5::text[], $6::text[]) AS d (did, through) \
+         WHERE d.did = s.repo AND {}) ORDER BY {order} LIMIT 1) AS s",
+        is_gone("s.entry_id", "d.through")
+    )
+}
+
+/// What waits comes first: no pair is settled for it, and no row that goes later leaves its place to what goes, too.
+///
 /// Most tables are searched by their primary key, which any database has. Its collation is the database's own, where a
 /// prefix is no range: the range is wide enough for any (collections here begin with `a` or `c`), and then checked.
 fn left_behind() -> String {
-    // A number alone is not of ours, and a stamp of the last entry itself may end with its number.
-    let is_gone = |stamp: &str| {
-        format!("({stamp} IS NULL OR strpos({stamp}, '-') = 0 OR ltrim({stamp}, '!') COLLATE \"C\" <= $2 || '~')")
-    };
+    let is_gone = |stamp: &str| is_gone(stamp, "$2");
     let selects = Table::ALL.map(|table| {
         let Spec { name, key, owner, .. } = table.spec();
         let mine = owner.map_or_else(
@@ -301,10 +353,12 @@ fn left_behind() -> String {
         )
     });
     format!(
-        "SELECT kind, key FROM ({} UNION ALL (SELECT kind, uri FROM penstock.shadowed WHERE repo = $1 \
-         AND {} LIMIT $5)) AS found LIMIT $5",
+        "SELECT kind, key FROM ((SELECT kind, uri AS key FROM penstock.shadowed WHERE repo = $1 AND {gone} LIMIT $5) \
+         UNION ALL {} UNION ALL (SELECT '{}', key FROM penstock.records WHERE did = $1 AND {gone} LIMIT $5)) \
+         AS found LIMIT $5",
         selects.join(" UNION ALL "),
-        is_gone("entry_id")
+        kept::TABLE,
+        gone = is_gone("entry_id")
     )
 }
 

@@ -373,7 +373,12 @@ impl Table {
         }
     }
 
-    /// Tells whether rows of it are shown in `feed_items`, and as what.
+    /// Returns whether its rows say the CIDs of their records.
+    pub(crate) fn has_cid(self) -> bool {
+        self.spec().columns.iter().any(|(name, _)| *name == "cid")
+    }
+
+    /// Returns whether rows of it are shown in `feed_items`, and as what.
     pub(crate) fn feed_type(self) -> Option<&'static str> {
         match self {
             Self::Posts => Some("post"),
@@ -388,6 +393,16 @@ impl Table {
 impl Count {
     /// How many there are.
     pub(crate) const NUMBER: usize = 5;
+}
+
+/// The longest URI that a column takes, in bytes.
+pub(crate) const MAX_URI: usize = 512;
+/// The longest DID, handle or CID that a column takes, in bytes.
+pub(crate) const MAX_DID: usize = 255;
+
+/// Returns whether a column takes a DID. Of an account with a longer one all stands in tables of ours.
+pub(crate) fn takes_did(did: &str) -> bool {
+    did.len() <= MAX_DID
 }
 
 /// Returns the DID in an `at://` URI; empty where there is none.

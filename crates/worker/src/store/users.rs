@@ -1,7 +1,7 @@
-//! Rows of `users`: a stub for whoever is seen or pointed at, and the handle and the profile where they are known.
+//! Rows of `users`: a stub for every account that is seen or pointed at, with its handle and profile if they are known.
 //!
-//! The rows are the AppView's, which prunes them. What we know of an account stands in tables of ours as well, so that
-//! its next event makes the row again as it was.
+//! The rows belong to the AppView, which prunes them. What is known of an account is also in Penstock's own tables, so that
+//! its next event restores the row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,9 +9,11 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 
 use super::accounts::Guards;
-use super::batch::{Batch, ProfileOp, fold_profiles};
-use super::counts::Tally;
+use super::cids;
+use super::parsed::{PROFILE, Parsed, ProfileOp, fold_profiles};
 use super::project::Profile;
+use super::table::takes_did;
+use super::tally::Tally;
 use super::version::{Stamp, Verdict, Version};
 
 /// What changed in the rows of accounts that a batch is about.
@@ -70,18 +72,19 @@ UPDATE users AS t SET handle = coalesce(r.handle, 'handle.invalid'), display_nam
   LEFT JOIN penstock.profiles AS p ON p.did = u.did
  WHERE t.did = u.did AND (t.handle <> coalesce(r.handle, 'handle.invalid') OR t.profile_record IS DISTINCT FROM p.record)";
 
-/// Writes what changed, and makes the rows that are missing.
+/// Writes what changed, and creates missing rows.
 pub(crate) async fn write(
     conn: &mut PgConnection,
-    batch: &Batch<'_>,
+    batch: &Parsed<'_>,
     guards: &Guards,
     changed: &Changed<'_>,
     search_vector: bool,
     tally: &mut Tally,
 ) -> sqlx::Result<()> {
     for (sql, dids) in [(HANDLES, &changed.handles), (PROFILES, &changed.profiles)] {
+        let dids: Vec<&str> = dids.iter().copied().filter(|did| takes_did(did)).collect();
         if !dids.is_empty() {
-            let written = insert(conn, sql, dids.iter().copied(), search_vector).await?;
+            let written = insert(conn, sql, dids.into_iter(), search_vector).await?;
             tally.users += fresh(&written);
         }
     }
@@ -128,7 +131,7 @@ UPDATE penstock.repos AS r SET identity_entry = u.entry, handle = u.handle
 /// Takes the handles of identity events that are later than the last one taken.
 pub(crate) async fn take_identities<'b>(
     conn: &mut PgConnection,
-    batch: &'b Batch<'_>,
+    batch: &'b Parsed<'_>,
     guards: &Guards,
     changed: &mut Changed<'b>,
 ) -> sqlx::Result<()> {
@@ -168,7 +171,7 @@ ON CONFLICT (did) DO UPDATE SET display_name = excluded.display_name, descriptio
   avatar_url = excluded.avatar_url, banner_url = excluded.banner_url, record = excluded.record,
   pinned_post = excluded.pinned_post, created_at = excluded.created_at";
 
-/// Copies profiles that somebody else wrote, and returns whose stand: a backfill leaves them.
+/// Copies profiles that another program wrote, and returns whose exist: a backfill leaves them.
 const STANDING: &str = "\
 WITH copied AS (
   INSERT INTO penstock.profiles (did, display_name, description, avatar_url, banner_url, record, pinned_post, created_at)
@@ -182,7 +185,7 @@ SELECT did FROM copied UNION ALL SELECT did FROM penstock.profiles WHERE did = A
 /// Takes profiles; a deleted one leaves its guard behind.
 pub(crate) async fn take_profiles<'b>(
     conn: &mut PgConnection,
-    batch: &'b Batch<'_>,
+    batch: &'b Parsed<'_>,
     guards: &Guards,
     changed: &mut Changed<'b>,
 ) -> sqlx::Result<()> {
@@ -190,10 +193,15 @@ pub(crate) async fn take_profiles<'b>(
     let mut fills: Vec<&str> = Vec::new();
     let mut moved: Vec<(&str, Version)> = Vec::new();
     let through = |did: &str| guards.deleted_through(did, batch);
-    for (did, (ProfileOp { what, .. }, version)) in fold_profiles(&batch.profiles, through) {
+    let is_covered = |did: &str, path: Option<&str>, version: &Version| guards.cover(did, path, version, batch);
+    for (did, (ProfileOp { what, settles, .. }, version)) in fold_profiles(&batch.profiles, through, is_covered) {
         let stood = guards.of(did).and_then(|guard| guard.profile.as_ref());
         let alive = stood.filter(|stood| !stood.is_gone(through(did)));
-        match alive.map_or(Verdict::Newer, |stood| version.against(stood)) {
+        let against = |stood: &Version| match version.against(stood) {
+            Verdict::Again | Verdict::Older if *settles && version.has_rev_of(stood) => Verdict::Newer,
+            verdict => verdict,
+        };
+        match alive.map_or(Verdict::Newer, against) {
             Verdict::Older => continue,
             Verdict::Again => {}
             Verdict::Newer => {
@@ -225,6 +233,11 @@ pub(crate) async fn take_profiles<'b>(
             .bind(profiles().map(|profile| profile?.created_at).bind_iter())
             .execute(&mut *conn)
             .await?;
+        if batch.records_cids {
+            let uri = |did: &str| format!("at://{did}/{}/{}", PROFILE.0, PROFILE.1);
+            let cids = written.iter().map(|(did, profile)| (uri(did), profile.and_then(|profile| profile.cid)));
+            cids::set(conn, cids.collect()).await?;
+        }
         changed.profiles = written.into_keys().collect();
     }
     sqlx::query(MOVED)

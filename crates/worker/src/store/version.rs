@@ -1,11 +1,13 @@
-//! What decides which of two states of a record is the later one.
+//! Decides which of two states of a record is the later one.
 
 use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 
 use penstock_core::stream::StreamId;
 
-/// Where a state of a record came from, as it stands in `commit_seq` of the AppView's tables and `entry_id` of ours.
+use super::project::MAX_REV;
+
+/// Where a state of a record came from, as stored in `commit_seq` of the AppView's tables and `entry_id` of Penstock's.
 ///
 /// As text it sorts bytewise as the stream does, and takes 32 characters at most: `1782000000000-000003`, and
 /// `!1782000000000-000003` where a backfill filled a gap, which sorts before every live entry. A part of the ID with more
@@ -39,10 +41,10 @@ pub(crate) struct Version {
     pub(crate) stamp: Option<Stamp>,
 }
 
-/// How a change stands to what is there.
+/// How a change relates to what exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// What is there stays as it is.
+    /// What exists stays as it is.
     Older,
     /// The same event seen again under a later entry: only the stamp moves.
     Again,
@@ -80,7 +82,7 @@ impl Stamp {
         self.id
     }
 
-    /// Tells whether an entry with neither rev nor number wrote it.
+    /// Returns whether an entry with neither rev nor number wrote it.
     pub(crate) fn is_filled(self) -> bool {
         self.kind == StampKind::Filled
     }
@@ -157,7 +159,7 @@ impl Version {
         Self { rev, stamp: entry_id.and_then(Stamp::parse) }
     }
 
-    /// Compares a change of this version with what stands.
+    /// Compares a change of this version with what exists.
     ///
     /// A fill takes only a place that is empty when it comes: refused, it is not remembered, should a deletion of the
     /// account that lies before it come later and empty the place.
@@ -189,15 +191,30 @@ impl Version {
         (later.rev.is_none() && a.abs_diff(b) < ONE_HOST).then(|| a.cmp(&b))
     }
 
+    /// Returns whether both are of one rev.
+    pub(crate) fn has_rev_of(&self, other: &Self) -> bool {
+        self.rev.is_some() && self.rev == other.rev
+    }
+
     fn is_later(&self, other: &Self) -> bool {
         self.stamp.map(Stamp::order) > other.stamp.map(Stamp::order)
     }
 
-    /// Tells whether an account deleted through this ID took the record with it; what nobody stamped went too.
+    /// Returns whether an account deleted through this ID took the record with it; what nobody stamped went too.
     pub(crate) fn is_gone(&self, deleted_through: Option<StreamId>) -> bool {
         deleted_through.is_some_and(|through| {
             self.stamp.is_none_or(|stamp| stamp.kind == StampKind::Foreign || stamp.id <= through)
         })
+    }
+
+    /// Returns the version just below: above that of every earlier rev, and given way to by whatever says this one. None
+    /// where there is no rev, or one with no room for it.
+    pub(crate) fn just_below(&self) -> Option<Self> {
+        let rev = self.rev.as_deref().filter(|rev| rev.len() < MAX_REV)?;
+        let (last, before) = rev.as_bytes().split_last()?;
+        let less = char::from(last.checked_sub(1).filter(u8::is_ascii_graphic)?);
+        let before = str::from_utf8(before).ok()?;
+        Some(Self { rev: Some(format!("{before}{less}~")), stamp: self.stamp })
     }
 
     /// Orders records of one repo that want the same place: by rev; where there is none by number, then by entry; then
@@ -306,6 +323,23 @@ mod tests {
         assert_eq!(version(Some("3B"), Some(Stamp::live(id(99, 0), None))).against(&old), Verdict::Older, "bytewise");
         assert_eq!(version(Some("3b"), Some(Stamp::live(id(99, 0), None))).against(&old), Verdict::Again);
         assert_eq!(version(Some("3b"), Some(Stamp::live(id(9, 0), None))).against(&old), Verdict::Older);
+    }
+
+    #[test]
+    fn just_below_a_rev_is_nothing_but_what_comes_before_it() {
+        let at = |rev: &str| version(Some(rev), Some(Stamp::live(id(9, 0), None)));
+        for (earlier, rev) in [("3kaaaaaaaaaaa", "3kaaaaaaaaaab"), ("3kaaaaaaaaazz", "3kaaaaaaaab22"), ("2", "3")] {
+            let below = at(rev).just_below().unwrap();
+            assert_eq!(below.against(&at(earlier)), Verdict::Newer, "{below:?}");
+            assert_eq!(at(earlier).against(&below), Verdict::Older);
+            assert_eq!(at(rev).against(&below), Verdict::Newer);
+            assert_eq!(below.against(&at(rev)), Verdict::Older);
+            assert_eq!(below.stamp, at(rev).stamp);
+        }
+        assert_eq!(version(None, None).just_below(), None);
+        for rev in ["", "a\u{1}", "a\u{7f}é", &"x".repeat(64)] {
+            assert_eq!(at(rev).just_below(), None, "{rev:?}");
+        }
     }
 
     #[test]

@@ -7,14 +7,15 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 use sqlx::query::Query;
 
-use super::counts::Tally;
-use super::decide::{Counts, Plan, Writes};
+use super::decide::{Counts, Edits, Plan, Writes};
+use super::kept;
 use super::row::{Cell, Row};
 use super::sql::{Statements, TableStatements};
 use super::table::{Count, Kind, Table};
+use super::tally::Tally;
 use super::version::{Stamp, Version};
 
-type Rows<'b, 'a> = BTreeMap<String, (Version, Cow<'b, Row<'a>>)>;
+pub(super) type Rows<'b, 'a> = BTreeMap<String, (Version, Cow<'b, Row<'a>>)>;
 
 /// Writes the record tables, tombstones and shadows of a plan, and all that follows from posts, reposts and gates.
 pub(crate) async fn write(
@@ -25,7 +26,7 @@ pub(crate) async fn write(
 ) -> sqlx::Result<()> {
     write_quotes(conn, plan).await?;
     // A shadow may be replaced by another of the same record: what goes goes first.
-    let gone = delete(conn, "DELETE FROM penstock.shadowed WHERE uri = ANY($1)", &plan.shadows_gone).await?;
+    let gone = delete(conn, "DELETE FROM penstock.shadowed WHERE uri = ANY($1)", &plan.shadows.gone).await?;
     tally.left_shadows(gone);
     // A record that moves to another table takes its stamp along: what goes goes first here, too.
     for (table, writes) in &plan.tables {
@@ -36,6 +37,7 @@ pub(crate) async fn write(
     }
     write_shadows(conn, plan).await?;
     write_tombstones(conn, plan).await?;
+    write_kept(conn, plan, tally).await?;
     for table in [Table::Posts, Table::Reposts] {
         if let Some(writes) = plan.tables.get(&table) {
             write_feed_items(conn, table, writes, tally).await?;
@@ -92,14 +94,14 @@ async fn fill_table(
     Ok(())
 }
 
-type PgQuery<'q> = Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+pub(super) type PgQuery<'q> = Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
 fn bind_again<'q>(query: PgQuery<'q>, rows: &BTreeMap<String, Stamp>) -> PgQuery<'q> {
     query.bind(rows.keys().bind_iter()).bind(rows.values().map(Stamp::to_string).bind_iter())
 }
 
 /// Binds keys, revs, stamps and columns, an array each.
-fn bind_rows<'q>(query: PgQuery<'q>, table: Table, rows: &Rows<'_, '_>) -> PgQuery<'q> {
+pub(super) fn bind_rows<'q>(query: PgQuery<'q>, table: Table, rows: &Rows<'_, '_>) -> PgQuery<'q> {
     let mut query = query
         .bind(rows.keys().bind_iter())
         .bind(rows.values().map(|(version, _)| version.rev.as_deref()).bind_iter())
@@ -140,15 +142,15 @@ const SHADOW_AGAIN: &str = "\
 UPDATE penstock.shadowed AS s SET entry_id = u.e FROM unnest($1::text[], $2::text[]) AS u (k, e) WHERE s.uri = u.k";
 
 async fn write_shadows(conn: &mut PgConnection, plan: &Plan<'_, '_>) -> sqlx::Result<()> {
-    if !plan.shadows_again.is_empty() {
-        bind_again(sqlx::query(SHADOW_AGAIN), &plan.shadows_again).execute(&mut *conn).await?;
+    if !plan.shadows.again.is_empty() {
+        bind_again(sqlx::query(SHADOW_AGAIN), &plan.shadows.again).execute(&mut *conn).await?;
     }
-    if plan.shadows.is_empty() {
+    if plan.shadows.set.is_empty() {
         return Ok(());
     }
-    let shadows = plan.shadows.values();
+    let shadows = plan.shadows.set.values();
     sqlx::query(SHADOW)
-        .bind(plan.shadows.keys().bind_iter())
+        .bind(plan.shadows.set.keys().bind_iter())
         .bind(shadows.clone().map(|(pair, _, _)| pair.table.spec().name).bind_iter())
         .bind(shadows.clone().map(|(pair, _, _)| &*pair.a).bind_iter())
         .bind(shadows.clone().map(|(pair, _, _)| &*pair.b).bind_iter())
@@ -166,16 +168,55 @@ SELECT u.k, u.r, u.e FROM unnest($1::text[], $2::text[], $3::text[]) AS u (k, r,
 ON CONFLICT (uri) DO UPDATE SET commit_rev = excluded.commit_rev, entry_id = excluded.entry_id";
 
 async fn write_tombstones(conn: &mut PgConnection, plan: &Plan<'_, '_>) -> sqlx::Result<()> {
-    delete(conn, "DELETE FROM penstock.tombstones WHERE uri = ANY($1)", &plan.tombstones_gone).await?;
-    if plan.tombstones.is_empty() {
+    delete(conn, "DELETE FROM penstock.tombstones WHERE uri = ANY($1)", &plan.tombstones.gone).await?;
+    if plan.tombstones.set.is_empty() {
         return Ok(());
     }
     sqlx::query(BURY)
-        .bind(plan.tombstones.keys().bind_iter())
-        .bind(plan.tombstones.values().map(|version| version.rev.as_deref()).bind_iter())
-        .bind(plan.tombstones.values().map(|version| version.stamp.map(|stamp| stamp.to_string())).bind_iter())
+        .bind(plan.tombstones.set.keys().bind_iter())
+        .bind(plan.tombstones.set.values().map(|version| version.rev.as_deref()).bind_iter())
+        .bind(plan.tombstones.set.values().map(|version| version.stamp.map(|stamp| stamp.to_string())).bind_iter())
         .execute(conn)
         .await?;
+    Ok(())
+}
+
+const KEEP: &str = "\
+INSERT INTO penstock.records (key, uri, did, collection, cid, record, created_at, commit_rev, entry_id)
+SELECT u.key, u.uri, u.did, u.collection, u.cid, u.record::jsonb, u.at, u.rev, u.entry
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamp[], $8::text[], $9::text[])
+    AS u (key, uri, did, collection, cid, record, at, rev, entry)
+ON CONFLICT (key) DO UPDATE SET cid = excluded.cid, record = excluded.record, created_at = excluded.created_at,
+  commit_rev = excluded.commit_rev, entry_id = excluded.entry_id";
+
+const KEPT_AGAIN: &str = "\
+UPDATE penstock.records AS r SET entry_id = u.e FROM unnest($1::text[], $2::text[]) AS u (k, e) WHERE r.key = u.k";
+
+/// Writes what of a plan stands in `penstock.records`, comes again there or goes.
+async fn write_kept(conn: &mut PgConnection, plan: &Plan<'_, '_>, tally: &mut Tally) -> sqlx::Result<()> {
+    let Edits { gone, set: records, again } = &plan.kept;
+    if !again.is_empty() {
+        bind_again(sqlx::query(KEPT_AGAIN), again).execute(&mut *conn).await?;
+    }
+    let gone = delete(conn, "DELETE FROM penstock.records WHERE key = ANY($1)", gone).await?;
+    tally.wrote(kept::TABLE, gone);
+    if records.is_empty() {
+        return Ok(());
+    }
+    let rows = records.values();
+    let written = sqlx::query(KEEP)
+        .bind(records.keys().bind_iter())
+        .bind(rows.clone().map(|(_, row)| &*row.uri).bind_iter())
+        .bind(rows.clone().map(|(_, row)| row.did).bind_iter())
+        .bind(rows.clone().map(|(_, row)| &*row.collection).bind_iter())
+        .bind(rows.clone().map(|(_, row)| row.cid.as_deref()).bind_iter())
+        .bind(rows.clone().map(|(_, row)| &*row.record).bind_iter())
+        .bind(rows.clone().map(|(_, row)| row.created_at).bind_iter())
+        .bind(rows.clone().map(|(version, _)| version.rev.as_deref()).bind_iter())
+        .bind(rows.map(|(version, _)| version.stamp.map(|stamp| stamp.to_string())).bind_iter())
+        .execute(conn)
+        .await?;
+    tally.wrote(kept::TABLE, written.rows_affected());
     Ok(())
 }
 
@@ -300,6 +341,14 @@ async fn mark_gates(conn: &mut PgConnection, plan: &Plan<'_, '_>) -> sqlx::Resul
         if !posts.is_empty() {
             sqlx::query(sql).bind(posts.iter().bind_iter()).execute(&mut *conn).await?;
         }
+    }
+    Ok(())
+}
+
+/// Tells posts of their gates, whatever they were told before.
+pub(crate) async fn mark_gates_of(conn: &mut PgConnection, posts: &[String]) -> sqlx::Result<()> {
+    for (_, sql) in GATED {
+        sqlx::query(sql).bind(posts).execute(&mut *conn).await?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 import { signal } from "@preact/signals";
 import { Strip } from "../chart";
 import { Refusal, ask } from "../api";
+import { Foreign } from "../bidi";
 import { NONE, age, clock, full, moment, rate, several } from "../format";
 import { Count, Panel } from "../parts";
 import { WINDOW, bufferOn, bufferPoints, bufferSeen, bufferStats, bufferVersion, messages, now } from "../store";
@@ -40,7 +41,7 @@ export function Buffer() {
   const filled = Math.min(stats?.batch_progress ?? 0, size);
   const list = messages.value.value ?? [];
   return (
-    <Panel id="buffer" title="Message buffer" note={old ? (stats ? `as of ${age(seconds)} ago` : "waiting for figures") : ""} old={old}>
+    <Panel id="buffer" title="Message buffer" note={old ? (stats ? `as of ${age(seconds)} ago` : "waiting for metrics") : ""} old={old}>
       <div class="columns">
         <div>
           <p class="gauge">
@@ -50,16 +51,16 @@ export function Buffer() {
           </p>
           <dl class="cells">
             <div><dt>Queued</dt><dd><Count value={stats?.queue_length} /></dd></div>
-            <div><dt>Messages written</dt><dd><Count value={stats?.total_messages} /></dd></div>
-            <div><dt>Batches written</dt><dd><Count value={stats?.total_batches} /></dd></div>
-            <div><dt>Mean batch</dt><dd>{stats ? rate(stats.avg_batch_size) : NONE}</dd></div>
+            <div><dt>Messages stored</dt><dd><Count value={stats?.total_messages} /></dd></div>
+            <div><dt>Batches stored</dt><dd><Count value={stats?.total_batches} /></dd></div>
+            <div><dt>Average batch</dt><dd>{stats ? rate(stats.avg_batch_size) : NONE}</dd></div>
           </dl>
         </div>
         <div class="strips">
           <div class="row">
             <p><span class="kind">Messages/s</span><span class="value">{old || !stats ? NONE : rate(stats.messages_per_second)}</span><span class="note">over 10 s</span></p>
             <Strip
-              label="Messages a second, last 10 minutes"
+              label="Messages per second, last 10 minutes"
               data={() => (bufferVersion.value, { at: bufferPoints.map((point) => point.at), values: bufferPoints.map((point) => point.value) })}
               range={() => {
                 const end = bufferPoints.at(-1)?.at ?? Date.now() / 1000;
@@ -80,13 +81,13 @@ export function Buffer() {
           <Answer />
           <div class="scroll" tabIndex={0} role="region" aria-label="Latest messages, newest first">
             <table>
-              <thead><tr><th scope="col" class="time">Written</th><th scope="col" class="from">From</th><th scope="col">Message</th></tr></thead>
+              <thead><tr><th scope="col" class="time">Stored</th><th scope="col" class="from">From</th><th scope="col">Message</th></tr></thead>
               <tbody>
                 {list.map((message, index) => (
                   <tr key={index}>
                     <td class="time" title={moment(Date.parse(message.inserted_at))}>{clock(Date.parse(message.inserted_at))}</td>
                     <td class="from" title={`User ${message.user_id} in channel ${message.channel_id}`}>{message.user_id} in {message.channel_id}</td>
-                    <td class="content" title={message.content}>{message.content}</td>
+                    <td class="content" title={message.content}><Foreign text={message.content} /></td>
                   </tr>
                 ))}
               </tbody>

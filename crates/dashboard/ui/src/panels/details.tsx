@@ -1,24 +1,9 @@
-/** What stands in PostgreSQL, who works, what the relay and the machine say. */
+/** Who works, what the relay and the machine say. */
 
 import { NONE, distinct, duration, full, moment, rate } from "../format";
 import { Count, Glyph, Panel, ageOf } from "../parts";
 import { act, dim, ingest, metrics, workerList, workers } from "../store";
-
-const TABLES = [
-  ["Users", "totalUsers"], ["Posts", "totalPosts"], ["Likes", "totalLikes"],
-  ["Reposts", "totalReposts"], ["Follows", "totalFollows"], ["Blocks", "totalBlocks"],
-] as const;
-
-export function Tables() {
-  const stats = metrics.value?.stats;
-  return (
-    <Panel id="tables" title="PostgreSQL" note="rows" old={dim.value}>
-      <dl class="rows">
-        {TABLES.map(([name, key]) => <div key={key}><dt>{name}</dt><dd><Count value={stats?.[key]} most={1e6} /></dd></div>)}
-      </dl>
-    </Panel>
-  );
-}
+import { type Said, desynchronized, verified } from "../verification";
 
 export function Workers() {
   const list = workerList.value;
@@ -48,10 +33,14 @@ export function Workers() {
             ))}
           </tbody>
         </table>
-        {list.length === 0 && <p class="empty">No worker has shown itself.</p>}
+        {list.length === 0 && <p class="empty">No workers have reported.</p>}
       </div>
     </Panel>
   );
+}
+
+function Line({ name, said }: { name: string; said: Said | null }) {
+  return <div><dt>{name}</dt><dd class={said?.warn ? "warn" : ""} title={said?.title}>{said?.line ?? NONE}</dd></div>;
 }
 
 export function Relay() {
@@ -64,13 +53,15 @@ export function Relay() {
       title="Relay"
       note={note}
       old={old || dim.value}
-      actions={<button type="button" onClick={() => void act("Ingest was told to connect again.", "api/firehose/reconnect", "POST")}>Reconnect</button>}
+      actions={<button type="button" onClick={() => void act("Asked ingest to reconnect.", "api/firehose/reconnect", "POST")}>Reconnect</button>}
     >
       <dl class="rows">
         <div><dt>Address</dt><dd class="mono" title={relay?.url}>{relay?.url || NONE}</dd></div>
         <div><dt>Cursor</dt><dd class="mono" title={relay?.currentCursor ?? ""}>{relay?.currentCursor ?? NONE}</dd></div>
         <div><dt>Newest event</dt><dd title={said?.eventTime ?? ""}>{said?.eventTime ? moment(Date.parse(said.eventTime)) : NONE}</dd></div>
         <div><dt>Known losses</dt><dd class={said?.dataLoss ? "warn" : ""}>{said ? full(said.dataLoss) : NONE}</dd></div>
+        <Line name="Verification" said={verified(said?.verification)} />
+        <Line name="Desynchronized" said={desynchronized(said?.verification)} />
       </dl>
     </Panel>
   );
@@ -81,7 +72,7 @@ export function Machine() {
   const machine = known?.systemHealth;
   const gauges = [["CPU", machine?.cpu], ["Memory", machine?.memory], ["Disk", machine?.disk]] as const;
   return (
-    <Panel id="machine" title="Dashboard’s machine" old={dim.value}>
+    <Panel id="machine" title="Dashboard host" old={dim.value}>
       <dl class="rows">
         {gauges.map(([name, value]) => (
           <div key={name}>

@@ -14,11 +14,7 @@ async fn moved_to_a_mute_relay(first: &[Bytes]) -> (Rig, TcpListener) {
     running.stop().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let source = format!(r#"{{"host":"{address}","firstId":"1-0","cursorKey":"firehose:python_cursor"}}"#);
-    let _: () = rig.client.set("firehose:ingest:source", source, None, None, false).await.unwrap();
-    let mut settings = rig.settings.clone();
-    settings.push(("relay.urls", format!("ws://{address}")));
-    (Rig { settings, ..rig }, listener)
+    (rig.moved_to(address).await, listener)
 }
 
 /// Lets several trims go by.

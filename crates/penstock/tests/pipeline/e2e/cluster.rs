@@ -42,6 +42,7 @@ pub(super) enum Part {
     Ingest,
     Worker,
     Dashboard,
+    Heal,
     Operator,
 }
 
@@ -54,6 +55,7 @@ impl Part {
             Self::Ingest => (NAMESPACE, "bluesky", "ingest"),
             Self::Worker => (NAMESPACE, "bluesky", "worker"),
             Self::Dashboard => (NAMESPACE, "bluesky", "dashboard"),
+            Self::Heal => (NAMESPACE, "bluesky", "heal"),
             Self::Operator => (OPERATOR, "penstock", "operator"),
         };
         let labels = format!("app.kubernetes.io/instance={instance},app.kubernetes.io/component={component}");
@@ -105,7 +107,7 @@ impl Cluster {
     }
 
     /// Installs, upgrades or uninstalls the chart.
-    pub(super) async fn helm(&self, verb: &str, arguments: &[&str]) {
+    pub(super) async fn helm(&self, verb: &str, arguments: &[impl AsRef<str>]) {
         let (repository, tag) = (format!("image.repository={}", self.image.0), format!("image.tag={}", self.image.1));
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/penstock");
         let mut words = vec![verb, "penstock"];
@@ -115,8 +117,32 @@ impl Cluster {
             _ => {}
         }
         words.extend(["--namespace", OPERATOR, "--wait", "--timeout", "4m"]);
-        words.extend(arguments);
+        words.extend(arguments.iter().map(AsRef::as_ref));
         run("helm", &words, "").await.unwrap_or_else(|said| panic!("helm {verb}: {said}"));
+    }
+
+    /// Runs helm where the pipelines are, and waits for what it does; words hold no spaces.
+    pub(super) async fn helm_of_pipelines(&self, line: &str) -> String {
+        let of = ["--namespace", NAMESPACE, "--wait", "--timeout", "4m"];
+        let words = line.split_whitespace().chain(of).collect::<Vec<_>>();
+        match run("helm", &words, "").await {
+            Ok(said) => said,
+            Err(said) => {
+                self.keep("0-helm-failed").await;
+                panic!("helm {line}: {said}; see {}", self.evidence.display());
+            }
+        }
+    }
+
+    /// Sets the number of operators, past Helm.
+    pub(super) async fn scale_operator(&self, replicas: u32) {
+        let scale = format!("scale deployment penstock-operator --namespace={OPERATOR} --replicas={replicas}");
+        self.kubectl(&scale).await;
+    }
+
+    /// Whether the API server is ready.
+    pub(super) async fn answers(&self) -> bool {
+        run("kubectl", &["get", "--raw", "/readyz"], "").await.is_ok()
     }
 
     /// Waits until something is so.
@@ -134,16 +160,23 @@ impl Cluster {
 
     /// Waits until the pipeline is ready, as written now.
     pub(super) async fn is_ready(&self) {
-        self.until("the pipeline is ready", async || {
-            let pipeline = self.get("fhp bluesky").await;
-            let conditions = pipeline["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            conditions.iter().any(|condition| {
-                condition["type"] == "Ready"
-                    && condition["status"] == "True"
-                    && condition["observedGeneration"] == pipeline["metadata"]["generation"]
-            })
+        self.until("the pipeline is ready", async || self.is_ready_now().await).await;
+    }
+
+    /// Whether the pipeline is ready, as written now.
+    pub(super) async fn is_ready_now(&self) -> bool {
+        let pipeline = self.get("fhp bluesky").await;
+        let conditions = pipeline["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|condition| {
+            condition["type"] == "Ready"
+                && condition["status"] == "True"
+                && condition["observedGeneration"] == pipeline["metadata"]["generation"]
         })
-        .await;
+    }
+
+    /// The conditions of the pipeline; none before there are any.
+    pub(super) async fn conditions(&self) -> Vec<Value> {
+        self.get("fhp bluesky").await["status"]["conditions"].as_array().cloned().unwrap_or_default()
     }
 
     /// How many workers the autoscaler wants; 0 before there are any.
@@ -174,6 +207,14 @@ impl Cluster {
         pods.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// The users that the pods of a part ask for.
+    pub(super) async fn users(&self, part: Part) -> Vec<Option<i64>> {
+        let [namespace, labels] = part.selector();
+        let found = self.get(&format!("pods --namespace={namespace} --selector={labels}")).await;
+        let pods = found["items"].as_array().cloned().unwrap_or_default();
+        pods.iter().map(|pod| pod["spec"]["securityContext"]["runAsUser"].as_i64()).collect()
+    }
+
     /// Deletes the pods of a part: kills them, or asks them to end.
     pub(super) async fn delete_pods(&self, part: Part, kill: bool) {
         let [namespace, labels] = part.selector();
@@ -199,8 +240,17 @@ impl Cluster {
         fs::write(self.evidence.join(format!("{moment}.txt")), text).unwrap();
     }
 
+    /// Keeps what a person sees of the backfills at this moment.
+    pub(super) async fn keep_backfill(&self, moment: &str) {
+        let mut text = String::new();
+        for line in ["get fhb", "get fhb --output wide", "describe fhb", "get deployments,pods"] {
+            text += &format!("$ kubectl {line}\n{}\n", self.kubectl(line).await);
+        }
+        fs::write(self.evidence.join(format!("{moment}.txt")), text).unwrap();
+    }
+
     /// An object, or null where there is none.
-    async fn get(&self, what: &str) -> Value {
+    pub(super) async fn get(&self, what: &str) -> Value {
         let found = self.kubectl(&format!("get {what} --output=json --ignore-not-found")).await;
         if found.trim().is_empty() { Value::Null } else { serde_json::from_str(&found).unwrap() }
     }

@@ -2,7 +2,12 @@
 //!
 //! `make e2e` brings the cluster. What a person sees with kubectl at telling moments is kept in `target/tmp/e2e`.
 
+mod backfill;
+mod causes;
+mod chaos;
 mod cluster;
+mod control_plane;
+mod release;
 mod stage;
 
 use fred::interfaces::KeysInterface;
@@ -22,11 +27,13 @@ const AHEAD: u64 = 40_000;
 async fn on_a_cluster_nothing_is_lost_or_doubled() {
     let stage = Stage::set().await;
     let cluster = &stage.cluster;
-    cluster.helm("install", &[]).await;
+    cluster.helm("install", &stage.operator_values()).await;
+    cluster.keep("0-installed").await;
     let relay = stage.relay().await;
     cluster.apply(&stage.pipeline(&relay.url, "Retain")).await;
     cluster.is_ready().await;
     cluster.keep("1-running").await;
+    stage.assert_every_pod_has_our_user().await;
 
     all_pods_are_deleted(&stage, &relay).await;
     the_operator_is_upgraded(&stage).await;
@@ -37,6 +44,7 @@ async fn on_a_cluster_nothing_is_lost_or_doubled() {
     drained(&stage, &recording).await;
     retained(&stage, &recording).await;
     removed(&stage, &relay, &recording).await;
+    release::a_release_waits_for_its_pipeline(&stage).await;
     uninstalled(&stage).await;
 }
 
@@ -155,9 +163,9 @@ async fn removed(stage: &Stage, relay: &Relay, recording: &Recording) {
 
 async fn uninstalled(stage: &Stage) {
     let cluster = &stage.cluster;
-    cluster.helm("uninstall", &[]).await;
+    cluster.helm("uninstall", &[""; 0]).await;
     cluster.until("the operator is gone", async || cluster.pods(Part::Operator).await.is_empty()).await;
     cluster.kubectl("get crd firehosepipelines.penstock.dev").await;
     cluster.kubectl("get secret penstock-dev-redis penstock-dev-postgres").await;
-    cluster.keep("9-uninstalled").await;
+    cluster.keep("13-uninstalled").await;
 }

@@ -40,6 +40,10 @@ for _, entry in ipairs(pending) do
 end
 return taken";
 
+/// Ends the sessions of all workers.
+const TERMINATE: &str =
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'penstock-worker'";
+
 // === impl Downstream ===
 
 impl Lane for Downstream<'_> {
@@ -58,6 +62,14 @@ impl Lane for Downstream<'_> {
             Fault::Redelivered(entries) => return Ok(self.redeliver(*entries).await.is_some()),
             Fault::Stolen(entries) => return Ok(self.steal(*entries).await.is_some_and(|stolen| stolen > 0)),
             Fault::DiskFull(table, pause) => return Ok(self.fill_disk(table, *pause).await.is_ok()),
+            Fault::ReadOnly(pause) => return Ok(self.read_only(*pause).await.is_ok()),
+            Fault::Terminated => return Ok(self.execute(TERMINATE).await.is_ok()),
+            Fault::PlansGone => {
+                let widened = self.execute("ALTER TABLE likes ALTER COLUMN uri TYPE varchar(513)").await;
+                sleep(Duration::from_millis(100)).await;
+                let narrowed = self.execute("ALTER TABLE likes ALTER COLUMN uri TYPE varchar(512)").await;
+                return Ok(widened.and(narrowed).is_ok());
+            }
             Fault::Deadlocks(pause) => {
                 let until = Instant::now() + *pause;
                 let repos = self.rival("penstock.repos", "did", until);
@@ -96,6 +108,19 @@ impl Downstream<'_> {
         sleep(pause).await;
         let free = format!("DROP TRIGGER disk_full ON {table}");
         sqlx::raw_sql(AssertSqlSafe(free)).execute(&self.rig.pool).await.map(drop)
+    }
+
+    /// Lets the server refuse writes, on the connections that are there too.
+    async fn read_only(&self, pause: Duration) -> sqlx::Result<()> {
+        self.execute("ALTER SYSTEM SET default_transaction_read_only = on").await?;
+        self.execute("SELECT pg_reload_conf()").await?;
+        sleep(pause).await;
+        self.execute("ALTER SYSTEM RESET default_transaction_read_only").await?;
+        self.execute("SELECT pg_reload_conf()").await
+    }
+
+    async fn execute(&self, sql: &'static str) -> sqlx::Result<()> {
+        sqlx::raw_sql(sql).execute(&self.rig.pool).await.map(drop)
     }
 
     /// Locks the newest rows of a table, the last key first.

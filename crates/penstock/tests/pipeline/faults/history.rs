@@ -5,15 +5,18 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use jiff::{Timestamp, ToSpan, civil, tz::TimeZone};
-use penstock_replay::{Rate, Settings};
+use penstock_replay::{Alter, Rate, Settings};
 use tokio::task::spawn_blocking;
 
+use super::odd;
 use crate::frames::{Entry, Recording};
 
 /// Everything that the relay said, sequence by sequence.
 pub(crate) struct History {
     events: u64,
     rate: Rate,
+    /// Whether some of its commits are odd.
+    is_odd: bool,
     timelines: Vec<Timeline>,
 }
 
@@ -40,8 +43,8 @@ pub(crate) struct Said {
 const FIRST: u64 = 900_000_000;
 pub(crate) const APART: u64 = 100_000_000;
 
-/// Recordings of whole sequences by first number and length.
-type Recordings = Mutex<HashMap<(u64, u64), Arc<Recording>>>;
+/// Recordings of whole sequences by first number and length, and whether they are odd.
+type Recordings = Mutex<HashMap<(u64, u64, bool), Arc<Recording>>>;
 
 /// Seeds share them.
 static RECORDINGS: LazyLock<Recordings> = LazyLock::new(Mutex::default);
@@ -49,8 +52,8 @@ static RECORDINGS: LazyLock<Recordings> = LazyLock::new(Mutex::default);
 // === impl History ===
 
 impl History {
-    pub(crate) fn new(events: u64, rate: Rate) -> Self {
-        let mut history = Self { events, rate, timelines: Vec::new() };
+    pub(crate) fn new(events: u64, rate: Rate, is_odd: bool) -> Self {
+        let mut history = Self { events, rate, is_odd, timelines: Vec::new() };
         history.begin(events);
         history
     }
@@ -71,7 +74,7 @@ impl History {
 
     /// Says whether a number is of the present sequence.
     pub(crate) fn is_present(&self, seq: u64) -> bool {
-        (self.first()..self.first() + APART).contains(&seq)
+        (self.first()..self.first() + APART).contains(&odd::base(seq))
     }
 
     /// Whether the sequence began again.
@@ -81,6 +84,7 @@ impl History {
 
     /// Notes the last entry that was read of the sequence before the present one.
     pub(crate) fn ended_at(&mut self, read: u64) {
+        let read = odd::base(read);
         let before = self.timelines.len() - 2;
         self.timelines[before].read = Some(read);
     }
@@ -92,12 +96,14 @@ impl History {
             let mut said = Said { entries: Vec::new(), events: 0, last: 0 };
             for timeline in &self.timelines {
                 let recording = timeline.recording(self.events);
-                let end = recording.seqs[timeline.events as usize - 1].min(timeline.read.unwrap_or(u64::MAX));
+                let end =
+                    odd::base(recording.seqs[timeline.events as usize - 1]).min(timeline.read.unwrap_or(u64::MAX));
                 let read = |seq: u64| seq <= end && !timeline.skipped.iter().any(|skipped| skipped.contains(&seq));
-                said.entries.extend(recording.entries.iter().filter(|entry| read(entry.seq)).cloned());
-                let seqs: Vec<u64> = recording.seqs.iter().copied().filter(|seq| read(*seq)).collect();
+                said.entries.extend(recording.entries.iter().filter(|entry| read(odd::base(entry.seq))).cloned());
+                let seqs: Vec<u64> = recording.seqs.iter().copied().filter(|seq| read(odd::base(*seq))).collect();
                 said.events += seqs.len();
-                said.last = seqs[seqs.len() - 1];
+                // The cursor stays where the last number is that others are near.
+                said.last = seqs.iter().copied().rfind(|seq| odd::base(*seq) == *seq).unwrap();
             }
             said
         })
@@ -110,7 +116,8 @@ impl History {
         // The times of a sequence are past, and all later than those of the one before.
         let start = civil::date(2024, 1, 1).to_zoned(TimeZone::UTC).unwrap().timestamp();
         let start_time: Timestamp = start + (before as i64 * 30 * 24).hours();
-        let settings = Settings { total: Some(events), rate: self.rate, ..Settings::default() }
+        let alter: Option<Alter> = if self.is_odd { Some(odd::alter) } else { None };
+        let settings = Settings { total: Some(events), rate: self.rate, alter, ..Settings::default() }
             .restarted(FIRST - APART * before, start_time);
         self.timelines.push(Timeline { settings, events, skipped: Vec::new(), read: None });
     }
@@ -130,7 +137,7 @@ impl Timeline {
     /// All that a sequence of this length would say.
     fn recording(&self, events: u64) -> Arc<Recording> {
         let settings = Settings { total: Some(events), ..self.settings.clone() };
-        let key = (settings.start_seq.unwrap(), events);
+        let key = (settings.start_seq.unwrap(), events, settings.alter.is_some());
         // Whoever comes at the same time waits: making it twice would take longer.
         let mut recordings = RECORDINGS.lock().unwrap();
         Arc::clone(recordings.entry(key).or_insert_with(|| Arc::new(Recording::of(&settings))))

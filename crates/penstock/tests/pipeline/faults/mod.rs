@@ -6,6 +6,7 @@
 mod crew;
 mod downstream;
 mod history;
+mod odd;
 mod plan;
 mod proxy;
 mod report;
@@ -22,6 +23,7 @@ use penstock_core::settings::{Layers, Settings};
 use penstock_local::testing::TestRedis;
 
 use crate::rig::eventually;
+pub(crate) use odd::{MISSING, UNCARRIED};
 use plan::{Plan, Size};
 use proxy::{Proxy, Weather};
 pub(crate) use report::{from_env, words};
@@ -35,6 +37,17 @@ async fn nothing_is_lost_or_doubled_under_faults() {
     let without = ["postgres-black-hole", "relay-stall", "relay-freeze"].map(str::to_owned).to_vec();
     let plan = Plan::of(4, Size { events: 3_000, faults: 12, workers: 3, without, slot: plan::SLOT });
     let logs = Path::new(LOGS).join("short");
+    let outcome = Box::pin(run::run(&plan, &logs)).await;
+    assert!(outcome.verdict.wrong.is_empty(), "{}, see {}", outcome.verdict.wrong.join("\n"), logs.display());
+    std::fs::remove_dir_all(logs).unwrap();
+}
+
+/// Every third seed puts what is above its repo's rate into the second stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_either_stream_is_lost_under_faults() {
+    let without = ["postgres-black-hole", "relay-stall", "relay-freeze"].map(str::to_owned).to_vec();
+    let plan = Plan::of(3, Size { events: 2_000, faults: 8, workers: 2, without, slot: plan::SLOT });
+    let logs = Path::new(LOGS).join("aside");
     let outcome = Box::pin(run::run(&plan, &logs)).await;
     assert!(outcome.verdict.wrong.is_empty(), "{}, see {}", outcome.verdict.wrong.join("\n"), logs.display());
     std::fs::remove_dir_all(logs).unwrap();

@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) rate: u32,
     /// Settings of all services.
     pub(crate) settings: Vec<(&'static str, String)>,
+    /// Whether some accounts send what is odd, hostile or huge.
+    pub(crate) is_odd: bool,
     /// Whether another group holds the stream, so that all of it can be looked at.
     pub(crate) keeps_stream: bool,
     /// What befalls the relay, ingest and Redis, one after the other.
@@ -111,6 +113,12 @@ pub(crate) enum Fault {
     Stolen(u64),
     /// A table whose writes fail.
     DiskFull(&'static str, Duration),
+    /// The server takes no writes, as one does that became a standby.
+    ReadOnly(Duration),
+    /// Somebody ends all sessions of the workers.
+    Terminated,
+    /// A column gets another type, and prepared statements no longer fit.
+    PlansGone,
     /// Somebody else locks hot rows, in the other order.
     Deadlocks(Duration),
     Relay(Whim),
@@ -173,6 +181,9 @@ const DOWNSTREAM: &[(&str, Make)] = &[
     ("postgres-held", |r| Fault::Weather(Link::Postgres, Weather::Held, pause(r))),
     ("postgres-black-hole", |r| Fault::Weather(Link::Postgres, Weather::BlackHole, pause(r) / 4)),
     ("postgres-refused", |r| Fault::Weather(Link::Postgres, Weather::Refusing, pause(r))),
+    ("postgres-read-only", |r| Fault::ReadOnly(pause(r))),
+    ("postgres-terminated", |_| Fault::Terminated),
+    ("postgres-plans-gone", |_| Fault::PlansGone),
     ("redelivered", |r| Fault::Redelivered(r.random_range(1..600))),
     ("stolen", |r| Fault::Stolen(r.random_range(1..200))),
     ("disk-full", |r| Fault::DiskFull(TABLES.choose(r).unwrap(), pause(r))),
@@ -199,15 +210,24 @@ impl Plan {
         let (up, down) = (size.faults.div_ceil(2), size.faults / 2);
         let seconds = (size.slot * u32::try_from(up.max(4)).unwrap()).as_secs_f64();
         let rate = (size.events as f64 / seconds).ceil() as u32;
-        let settings = settings(random);
+        let mut settings = settings(random);
+        // While a group of others keeps the stream nothing goes to the second one.
+        let is_put_aside = seed.is_multiple_of(3);
+        if is_put_aside {
+            settings.push(("PENSTOCK_INGEST_REPO_EVENTS", (5 + seed % 40).to_string()));
+        }
         // Most streams are held against the relay from end to end.
         let loses = random.random_ratio(1, 3);
         let left_out = |kind: &str| {
-            size.without.iter().any(|without| kind.starts_with(without.as_str())) || !loses && LOSSES.contains(&kind)
+            size.without.iter().any(|without| kind.starts_with(without.as_str()))
+                || !loses && LOSSES.contains(&kind)
+                // Where the old sequence ended only a stream tells that has all of it.
+                || is_put_aside && kind == "relay-restart"
         };
         let upstream = deal(random, up, size.slot, UPSTREAM, left_out);
         let downstream = deal(random, down, size.slot, DOWNSTREAM, left_out);
-        Self { rate, settings, keeps_stream: true, upstream, downstream, size }
+        let is_odd = !size.without.iter().any(|kind| kind == "odd");
+        Self { rate, settings, is_odd, keeps_stream: !is_put_aside, upstream, downstream, size }
     }
 
     /// How many faults there are of each kind.

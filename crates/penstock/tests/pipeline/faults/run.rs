@@ -68,7 +68,7 @@ pub(crate) async fn run_for(
     fs::create_dir_all(logs).unwrap();
     let (rig, links, redis, postgres) = stage::set(plan, logs).await;
     let rate = Rate::PerSecond(plan.rate.try_into().unwrap());
-    let history = History::new(plan.size.events, rate);
+    let history = History::new(plan.size.events, rate, plan.is_odd);
     let mut relay = penstock_replay::bind(history.settings()).await.unwrap();
     relay.prepared().await.unwrap();
     let (handle, over) = (relay.handle(), CancellationToken::new());
@@ -100,7 +100,7 @@ pub(crate) async fn run_for(
 
     upstream.ingests.look_at_all();
     downstream.workers.look_at_all();
-    let fate = Fate { lost: upstream.whole_from, redelivered: downstream.redelivered };
+    let fate = Fate { lost: upstream.whole_from, is_kept: plan.keeps_stream, redelivered: downstream.redelivered };
     let skipped = upstream.relay.skipped();
     let mut verdict = judge(&rig, upstream.history, skipped, fate).await;
     for crew in [upstream.ingests, downstream.workers] {

@@ -93,10 +93,9 @@ async fn judge(rig: &Rig, history: &History, loops: u64, length: u64) -> Verdict
             verdict.wrong.push(format!("{table} must have {expected} rows, has {found}"));
         }
     }
-    let dead = model::dead_letters(&of_loops(0..1)).len() * loops as usize;
     let kept = rig.kept_dead_letters().await.len();
-    if kept != dead {
-        verdict.wrong.push(format!("{dead} dead letters must be in postgresql, {kept} are"));
+    if kept != 0 {
+        verdict.wrong.push(format!("{kept} dead letters are in postgresql, and nothing failed"));
     }
     for sample in samples {
         let entries = of_loops(sample..sample + 1);

@@ -11,6 +11,7 @@ use tokio::time::{Duration, sleep, timeout};
 
 use super::crew::Crew;
 use super::history::History;
+use super::odd;
 use super::plan::{Fault, Who};
 use super::run::Lane;
 use super::stage::{self, Links, becomes, tell};
@@ -136,6 +137,7 @@ impl Upstream<'_> {
             return Err("the group does not come back".to_owned());
         }
         if !self.keeps_stream {
+            self.whole_from = Some(last);
             return self.caught_up(last).await;
         }
         let kept = becomes(async || self.rig.keep_stream_if_there().await);
@@ -146,13 +148,13 @@ impl Upstream<'_> {
         // What nobody held may be trimmed already.
         let first: Result<Vec<Entry>, _> = self.rig.client.xrange(self.rig.keys.stream(), "-", "+", Some(1)).await;
         let first = first.map_err(|error| error.to_string())?;
-        self.whole_from = Some(first.first().map_or(last, seq).max(last));
+        self.whole_from = Some(first.first().map_or(last, |first| odd::base(seq(first))).max(last));
         Ok(())
     }
 
     /// Waits until everything has been read again.
     async fn caught_up(&self, last: u64) -> Result<(), String> {
-        let caught_up = becomes(async || self.cursor().await >= last);
+        let caught_up = becomes(async || self.cursor().await >= last || self.rig.rests_at(last).await);
         if caught_up.await { Ok(()) } else { Err(format!("the cursor does not come back to {last}")) }
     }
 

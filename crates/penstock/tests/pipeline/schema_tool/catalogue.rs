@@ -43,7 +43,10 @@ SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname IN
 
 impl Catalogue {
     pub(crate) async fn of(pool: &PgPool) -> Self {
-        let lines: Vec<String> = sqlx::query_scalar(LINES).fetch_all(pool).await.unwrap();
+        let mut look = pool.begin().await.unwrap();
+        // Whether a name is told with its schema depends on the path.
+        sqlx::raw_sql("SET LOCAL search_path TO public").execute(&mut *look).await.unwrap();
+        let lines: Vec<String> = sqlx::query_scalar(LINES).fetch_all(&mut *look).await.unwrap();
         Self(lines.into_iter().collect())
     }
 

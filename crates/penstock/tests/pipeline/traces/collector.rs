@@ -54,7 +54,12 @@ pub(crate) struct Found {
 impl Collector {
     /// Listens for gRPC.
     pub(crate) async fn grpc() -> Self {
-        let (listener, collector, stopped) = Self::new().await;
+        Self::grpc_on(0).await
+    }
+
+    /// Listens for gRPC on this port.
+    pub(crate) async fn grpc_on(port: u16) -> Self {
+        let (listener, collector, stopped) = Self::new(port).await;
         let received = collector.received.clone();
         let services = Server::builder()
             .add_service(TraceServiceServer::new(received.clone()))
@@ -65,7 +70,7 @@ impl Collector {
 
     /// Listens for protocol buffers over HTTP.
     pub(crate) async fn http() -> Self {
-        let (listener, collector, stopped) = Self::new().await;
+        let (listener, collector, stopped) = Self::new(0).await;
         let router = Router::new()
             .route("/v1/traces", post(http_traces))
             .route("/v1/metrics", post(http_metrics))
@@ -74,8 +79,8 @@ impl Collector {
         collector
     }
 
-    async fn new() -> (TcpListener, Self, CancellationToken) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    async fn new(port: u16) -> (TcpListener, Self, CancellationToken) {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         let collector = Self { endpoint, received: Received::default(), _stop: stop.clone().drop_guard() };

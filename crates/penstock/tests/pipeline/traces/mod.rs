@@ -1,6 +1,6 @@
 //! Traces across the processes, with a real receiver and without.
 
-mod collector;
+pub(crate) mod collector;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::http;
+use crate::http::{self, LiveStream};
 use crate::rig::{Rig, eventually, relay};
 use crate::service::Service;
 use crate::tls::Authority;
@@ -44,8 +44,9 @@ async fn traced(rig: &Rig) -> BTreeMap<i64, String> {
     let entries = found.into_iter().filter_map(|(_, fields)| {
         let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names[..3], ["type", "data", "seq"]);
-        assert!(names[3..].is_empty() || names[3..] == ["traceparent"], "{names:?}");
-        Some((fields[2].1.parse().unwrap(), fields.get(3)?.1.clone()))
+        assert!(names[3..].iter().all(|name| ["traceparent", "root", "sync"].contains(name)), "{names:?}");
+        let parent = fields.iter().find(|(name, _)| name == "traceparent")?;
+        Some((fields[2].1.parse().unwrap(), parent.1.clone()))
     });
     entries.collect()
 }
@@ -58,7 +59,8 @@ async fn whole_traces(collector: &Collector, mut rig: Rig, protocol: &str) {
     let (ingest, worker) = (rig.ingest(&relay), rig.worker("w-1"));
     rig.ingested(recording.last).await;
     rig.settled().await;
-    let (_, scrape) = http::get(ingest.admin().await, "/metrics").await.unwrap();
+    let openmetrics = "accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3";
+    let (_, scrape) = http::get_with(ingest.admin().await, "/metrics", openmetrics).await.unwrap();
     eventually("metrics come by themselves", async || {
         collector.metric("penstock-worker", "penstock_worker_entries_acked").is_some()
     })
@@ -155,7 +157,7 @@ async fn what_fails_or_is_slow_is_traced_whatever_the_ratio() {
     rig.keep_stream().await;
     let unreadable = rig.add("commit", "{}", "7").await;
     let worker = rig.worker("w-1");
-    worker.says("among the dead letters").await;
+    worker.says("entry dead-lettered").await;
     let (relay, recording) = relay(EVENTS).await;
     let ingest = rig.ingest(&relay);
     rig.ingested(recording.last).await;
@@ -177,17 +179,25 @@ async fn what_fails_or_is_slow_is_traced_whatever_the_ratio() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_to_the_dashboard_goes_on_the_callers_trace_and_a_failed_one_is_told_always() {
+async fn a_request_goes_on_the_trace_of_a_caller_with_a_token_and_a_failed_one_is_told_always() {
     let collector = Collector::grpc().await;
     let mut rig = tracing_rig(&collector.endpoint).await;
     rig.set("PENSTOCK_TELEMETRY_SAMPLE_RATIO", "0");
+    rig.set("PENSTOCK_DASHBOARD_ADMIN_TOKEN", "sesame");
     let dashboard = rig.start(&["dashboard"]);
     let address = dashboard.dashboard().await;
     let caller = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let (status, _) = http::get_with(address, "/api/metrics", caller).await.unwrap();
+    let with = |token: &str| format!("{caller}\r\nauthorization: Bearer {token}");
+    // Until Redis was read there is nothing to tell, and a request for it fails.
+    LiveStream::open(address).await.wait_for("metrics").await;
+    let (status, _) = http::get_with(address, "/api/metrics", &with("sesame")).await.unwrap();
     assert_eq!(status, 200);
+    // Whoever has no token cannot have everything traced.
+    for stranger in [caller.to_owned(), with("guess"), format!("{caller}\r\ncookie: penstock_session=00")] {
+        assert_eq!(http::get_with(address, "/api/metrics", &stranger).await.unwrap().0, 200);
+    }
     // No ingest runs: the pipeline is not ready.
-    let (status, _) = http::get(address, "/ready").await.unwrap();
+    let (status, _) = http::get_with(address, "/ready", caller).await.unwrap();
     assert_eq!(status, 503);
     assert_eq!(http::get(address, "/health").await.unwrap().0, 200);
     dashboard.stop().await;
@@ -202,6 +212,11 @@ async fn a_request_to_the_dashboard_goes_on_the_callers_trace_and_a_failed_one_i
     assert_eq!(metrics.number("http.response.status_code"), Some(200));
     assert_eq!(ready.text("error.type").as_deref(), Some("503"));
     assert_eq!(ready.text("http.route").as_deref(), Some("/ready"));
+    // A trace of its own, which tells the caller's.
+    assert_ne!(hex(&ready.span.trace_id), "0af7651916cd43dd8448eb211c80319c");
+    assert!(ready.span.parent_span_id.is_empty());
+    let links: Vec<_> = ready.span.links.iter().map(|link| hex(&link.trace_id)).collect();
+    assert_eq!(links, ["0af7651916cd43dd8448eb211c80319c"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,7 +250,9 @@ async fn a_collector_that_is_away_costs_a_count_and_a_line() {
     for service in [&ingest, &worker] {
         eventually("it counts", async || failures(service).await >= 1.0).await;
         let log = service.log();
-        let told = log.lines().filter(|line| line.contains("the collector does not take") && line.contains("traces"));
+        let told = log
+            .lines()
+            .filter(|line| line.contains(&format!("collector http://{nobody} does not answer: connection refused")));
         assert_eq!(told.count(), 1, "{log}");
     }
     ingest.stop().await;
@@ -260,11 +277,11 @@ async fn a_collector_that_never_answers_does_not_hold_up_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_of_the_collector_are_checked_before_anything_starts() {
+async fn settings_of_ours_are_checked_before_anything_starts() {
     let mut rig = Rig::without_tables().await;
-    rig.set("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317");
-    rig.set("OTEL_EXPORTER_OTLP_HEADERS", "geheim");
-    rig.set("OTEL_TRACES_SAMPLER_ARG", "2");
+    rig.set("PENSTOCK_TELEMETRY_OTLP_ENDPOINT", "collector:4317");
+    rig.set("PENSTOCK_TELEMETRY_OTLP_HEADERS", "geheim");
+    rig.set("PENSTOCK_TELEMETRY_SAMPLE_RATIO", "2");
     let refused = rig.run(&["worker"]).await;
     let said = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(64), "{said}");
@@ -272,4 +289,102 @@ async fn settings_of_the_collector_are_checked_before_anything_starts() {
         assert!(said.contains(part), "{part} is not in: {said}");
     }
     assert!(!said.contains("geheim"), "{said}");
+}
+
+/// What is set for all processes of a cluster is meant for other SDKs too.
+const FOREIGN: [(&str, &str); 7] = [
+    ("OTEL_RESOURCE_ATTRIBUTES", "team=a,flag"),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "geheim"),
+    ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+    ("OTEL_TRACES_SAMPLER_ARG", "endpoint=http://agent:5778"),
+    ("OTEL_METRICS_EXPORTER", "console"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_of_opentelemetry_that_cannot_be_used_are_told_and_stop_nothing() {
+    let mut rig = Rig::new().await;
+    for (name, value) in FOREIGN {
+        rig.set(name, value);
+    }
+    let (relay, recording) = relay(50).await;
+    let (ingest, worker) = (rig.ingest(&relay), rig.worker("w-1"));
+    rig.ingested(recording.last).await;
+    rig.settled().await;
+    for service in [&ingest, &worker] {
+        let log = service.log();
+        let lines = log.lines().map(|line| serde_json::from_str(line).expect(line));
+        let told: BTreeSet<String> = lines
+            .filter(|line: &Value| line["msg"] == "a variable of OpenTelemetry cannot be used as it is")
+            .map(|line| line["variable"].as_str().unwrap().to_owned())
+            .collect();
+        // The argument goes with its sampler.
+        let expected = FOREIGN.map(|(name, _)| name).into_iter().filter(|name| *name != "OTEL_TRACES_SAMPLER_ARG");
+        assert_eq!(told, expected.map(str::to_owned).collect(), "{log}");
+        assert!(!log.contains("geheim"), "{log}");
+    }
+    ingest.stop().await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_goes_to_its_own_collector_with_its_own_headers_under_the_name_of_the_attribute() {
+    let (all, traces) = (Collector::http().await, Collector::http().await);
+    let mut rig = tracing_rig(&all.endpoint).await;
+    rig.set("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
+    // Whoever asks for no key refuses: the general one is wrong, and that of the traces right.
+    rig.set("OTEL_EXPORTER_OTLP_HEADERS", "x-key=wrong");
+    rig.set("OTEL_EXPORTER_OTLP_TRACES_HEADERS", &format!("{}={}", HEADER.0, HEADER.1));
+    rig.set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &format!("{}/v1/traces", traces.endpoint));
+    rig.set("OTEL_RESOURCE_ATTRIBUTES", "app.kubernetes.io/part-of=a b,service.name=by-attribute");
+    rig.set("PENSTOCK_TELEMETRY_OTLP_METRICS", "false");
+    let (relay, recording) = relay(50).await;
+    let ingest = rig.ingest(&relay);
+    rig.ingested(recording.last).await;
+    let log = ingest.log();
+    ingest.stop().await;
+    let spans = traces.spans();
+    assert!(spans.iter().any(|found| found.span.name == "ingest.publish"), "{spans:#?}");
+    assert!(spans.iter().all(|found| found.service == "by-attribute"), "{spans:#?}");
+    assert!(all.spans().is_empty());
+    assert!(!log.contains(HEADER.1) && !log.contains("wrong"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_cannot_be_used_is_told_and_stops_nothing() {
+    let folder = penstock_local::testing::TempFolder::new().unwrap();
+    let nothing = folder.path().join("no-certificates.pem");
+    std::fs::write(&nothing, "").unwrap();
+    for protocol in ["grpc", "http/protobuf"] {
+        let mut rig = tracing_rig("https://127.0.0.1:1").await;
+        rig.set("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+        rig.set("SSL_CERT_FILE", nothing.to_str().unwrap());
+        rig.set("SSL_CERT_DIR", folder.path().to_str().unwrap());
+        let (relay, recording) = relay(50).await;
+        let ingest = rig.ingest(&relay);
+        rig.ingested(recording.last).await;
+        let log = ingest.log();
+        let told = ["traces or metrics cannot be exported", "does not answer"];
+        assert!(told.iter().any(|told| log.contains(told)), "{protocol}: {log}");
+        ingest.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_turns_traces_off_gets_none() {
+    for (name, value) in
+        [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none"), ("OTEL_TRACES_SAMPLER", "always_off")]
+    {
+        let collector = Collector::grpc().await;
+        let mut rig = Rig::without_tables().await;
+        rig.set("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint);
+        rig.set("OTEL_EXPORTER_OTLP_HEADERS", &format!("{}={}", HEADER.0, HEADER.1));
+        rig.set(name, value);
+        let dashboard = rig.start(&["dashboard"]);
+        // Failed requests are traced at any ratio.
+        assert_eq!(http::get(dashboard.dashboard().await, "/ready").await.unwrap().0, 503);
+        dashboard.stop().await;
+        assert_eq!(collector.spans().len(), 0, "{name}={value}");
+    }
 }

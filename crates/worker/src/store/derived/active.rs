@@ -15,7 +15,7 @@ pub(crate) struct Active(u8);
 #[derive(Clone, Debug)]
 pub(crate) struct Projector {
     asked: Arc<Projections>,
-    /// What was found last; [`UNKNOWN`] before.
+    /// What was found last; [`UNKNOWN`] at first.
     found: Arc<AtomicU8>,
 }
 
@@ -73,7 +73,7 @@ impl Active {
         1 << projection as u8
     }
 
-    /// Tells whether a projection is on.
+    /// Returns whether a projection is on.
     pub(crate) fn has(self, projection: Projection) -> bool {
         self.0 & Self::bit(projection) != 0
     }
@@ -82,7 +82,7 @@ impl Active {
         Self(self.0 | Self::bit(projection))
     }
 
-    /// Tells whether anything is on that depends on which posts are there.
+    /// Returns whether a projection is on that depends on which posts exist.
     pub(crate) fn depends_on_posts(self) -> bool {
         self.has(Projection::Notifications) || self.has(Projection::ThreadContexts)
     }
@@ -95,7 +95,7 @@ impl Projector {
         Self { asked: Arc::new(asked), found: Arc::new(AtomicU8::new(UNKNOWN)) }
     }
 
-    /// Returns what is on, and asks the database where it was not asked yet.
+    /// Returns what is on, and asks the database if that is not known yet.
     pub(crate) async fn active(&self, conn: &mut PgConnection) -> sqlx::Result<Active> {
         match self.found.load(Ordering::Relaxed) {
             UNKNOWN => self.refresh(conn).await,
@@ -103,7 +103,7 @@ impl Projector {
         }
     }
 
-    /// Asks the database again: its tables may have come since, or gone.
+    /// Asks the database again: tables may have been created or dropped.
     pub(crate) async fn refresh(&self, conn: &mut PgConnection) -> sqlx::Result<Active> {
         let active = match &*self.asked {
             Projections::Only(named) => named.iter().fold(Active::NONE, |active, named| active.with(*named)),

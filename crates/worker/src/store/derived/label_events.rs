@@ -1,13 +1,13 @@
-//! `label_events`: that a label came. What tells of a label goes with it, as the table's foreign key wants.
+//! `label_events`: that a label was created. The event is deleted with its label, as the table's foreign key demands.
 
 use sqlx::PgConnection;
 
 use super::touched::Touched;
-use crate::store::counts::Tally;
+use crate::store::tally::Tally;
 
 const CREATED: &str = "\
 INSERT INTO label_events (label_uri, action) SELECT u.uri, 'created' FROM unnest($1::text[]) AS u (uri)
- WHERE NOT EXISTS (SELECT FROM label_events AS e WHERE e.label_uri = u.uri)";
+ WHERE NOT EXISTS (SELECT FROM label_events AS e WHERE e.label_uri = u.uri OFFSET 0)";
 
 /// Does nothing where the foreign key is there.
 const DELETED: &str = "DELETE FROM label_events WHERE label_uri = ANY($1)";

@@ -1,13 +1,19 @@
 //! What an AppView derives from records: notifications, contexts of threads, states of posts, events of labels.
 //!
-//! Nothing here depends on what happened. After a batch wrote its records and counts, each table is brought to what the
-//! rows say now, for whatever the batch touched: what is missing is made, what has no cause any more goes, what stands
-//! rightly is not touched. Whoever changes a record holds, until the end of its transaction, the counts of every post on
-//! which something derived depends, so that of two batches the later one sees all that the earlier one wrote.
+//! In: the plan of a batch, before and after it is written.
+//! Out: rows of the projections, and which keys of the AppView's cache are stale.
+//! Called by `transact`; by `sweep` for what is left for later.
+//!
+//! Nothing here depends on history. After a batch wrote its records and counts, each table is brought up to date with the
+//! rows, for whatever the batch touched: missing rows are created, rows without a cause are deleted, correct rows are not
+//! touched. A batch locks, until its transaction ends, the counts of every post on which a derived row depends, so that of
+//! two batches the later one sees all that the earlier one wrote.
 
 mod active;
+mod before;
 mod label_events;
 mod notifications;
+mod posts;
 mod stale;
 mod thread_contexts;
 mod touched;
@@ -16,77 +22,45 @@ mod viewer_states;
 
 use penstock_core::settings::Projection;
 use sqlx::PgConnection;
-use sqlx::postgres::PgBindIterExt;
 
-use super::counts::Tally;
 use super::decide::Plan;
 use super::table::Table;
+use super::tally::Tally;
 pub(crate) use active::{Active, Projector, missing};
+pub(crate) use before::{Before, read_before};
+use posts::write_for_posts;
 pub(crate) use stale::Stale;
 use touched::Touched;
-pub(crate) use unfinished::{finish, leave};
+pub(crate) use unfinished::{defer, finish};
 
-/// What of posts that go or change is needed once they have.
-#[derive(Debug, Default)]
-pub(crate) struct Before {
-    /// Posts, and the accounts that each of them names.
-    mentions: Vec<(String, String)>,
-    /// The posts that began their threads.
-    roots: Vec<String>,
-}
-
-/// Besides the mentions, finds what the context of a reply depends on.
-const BEFORE: &str = "\
-SELECT c.uri, c.root_uri, ARRAY(
-    SELECT m.did #>> '{}' FROM jsonb_path_query(c.facets, '$[*].features[*]
-      ? (@.\"$type\" == \"app.bsky.richtext.facet#mention\" || @.py_type == \"app.bsky.richtext.facet#mention\").did') AS m (did)
-     WHERE jsonb_typeof(m.did) = 'string')
-  FROM posts AS c WHERE c.uri = ANY($1)";
-
-/// Reads what is needed of posts before they go or change.
-pub(crate) async fn look(conn: &mut PgConnection, active: Active, plan: &Plan<'_, '_>) -> sqlx::Result<Before> {
-    let mut before = Before::default();
-    let Some(posts) = plan.tables.get(&Table::Posts).filter(|_| active.depends_on_posts()) else { return Ok(before) };
-    if posts.gone.is_empty() && posts.updates.is_empty() {
-        return Ok(before);
-    }
-    let rows: Vec<(String, Option<String>, Vec<String>)> =
-        sqlx::query_as(BEFORE).bind(posts.gone.iter().chain(posts.updates.keys()).bind_iter()).fetch_all(conn).await?;
-    for (uri, root, named) in rows {
-        before.roots.extend(root);
-        before.mentions.extend(named.into_iter().map(|did| (uri.clone(), did)));
-    }
-    Ok(before)
-}
-
-/// Adds to what the batch holds every post on which something derived depends, whether or not its counts change.
-pub(crate) fn hold(active: Active, plan: &mut Plan<'_, '_>, before: &Before) {
+/// Locks every post on which a derived row depends, whether or not its counts change.
+pub(crate) fn lock_posts(active: Active, plan: &mut Plan<'_, '_>, before: &Before) {
     if !active.depends_on_posts() {
         return;
     }
     let Plan { tables, counts, pairs, .. } = plan;
     for pair in pairs.iter().filter(|pair| matches!(pair.table, Table::Likes | Table::Reposts)) {
-        counts.hold(&pair.b);
+        counts.lock(&pair.b);
     }
     for root in &before.roots {
-        counts.hold(root);
+        counts.lock(root);
     }
     let Some(posts) = tables.get(&Table::Posts) else { return };
     for uri in posts.gone.iter().chain(posts.inserts.keys()) {
-        counts.hold(uri);
+        counts.lock(uri);
     }
     for (_, row) in posts.updates.values().chain(posts.inserts.values()) {
         let quoted = row.derived.as_ref().and_then(|derived| derived.quote.as_ref()).map(|(uri, _)| &**uri);
         for uri in [row.column("parent_uri"), row.column("root_uri"), quoted].into_iter().flatten() {
-            counts.hold(uri);
+            counts.lock(uri);
         }
     }
 }
 
-/// Brings every table that is on to what the rows say, and returns what of the cache is stale by that.
+/// Brings every enabled table up to date with the rows, and returns which replies' contexts became stale in the cache.
 ///
-/// Comes after the counts, which hold the posts; `page` rows at most follow at once from posts that came or went, the
-/// others are left to [`finish`].
+/// Comes after the counts, which lock the posts. Posts that were created or deleted and have `page` or more dependent rows
+/// are left to [`finish`]: creating and deleting one repeatedly would make each batch scan all of them.
 pub(crate) async fn write(
     conn: &mut PgConnection,
     active: Active,
@@ -95,7 +69,14 @@ pub(crate) async fn write(
     page: u32,
     tally: &mut Tally,
 ) -> sqlx::Result<Vec<String>> {
-    let touched = Touched::of(plan, before);
+    let mut touched = Touched::of(plan, before);
+    if active.depends_on_posts() && !touched.moved.is_empty() {
+        let large = unfinished::large(conn, &touched.moved, page).await?;
+        if !large.is_empty() {
+            defer(conn, &large).await?;
+            touched.moved.retain(|uri| !large.contains(*uri));
+        }
+    }
     if active.has(Projection::LabelEvents) {
         label_events::write(conn, &touched, tally).await?;
     }
@@ -104,28 +85,7 @@ pub(crate) async fn write(
     }
     let (contexts, whole) = write_for_posts(conn, active, &touched, page, tally).await?;
     if !whole {
-        leave(conn, &touched.moved).await?;
+        defer(conn, &touched.moved).await?;
     }
     Ok(contexts)
-}
-
-/// Writes what depends on posts; returns the replies whose context changed, and whether nothing is left to do.
-async fn write_for_posts(
-    conn: &mut PgConnection,
-    active: Active,
-    touched: &Touched<'_>,
-    page: u32,
-    tally: &mut Tally,
-) -> sqlx::Result<(Vec<String>, bool)> {
-    let mut whole = true;
-    let mut contexts = Vec::new();
-    if active.has(Projection::Notifications) {
-        whole &= notifications::write(conn, touched, page, tally).await?;
-    }
-    if active.has(Projection::ThreadContexts) {
-        let (changed, all) = thread_contexts::write(conn, touched, page, tally).await?;
-        contexts = changed;
-        whole &= all;
-    }
-    Ok((contexts, whole))
 }

@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 
 use super::touched::Touched;
-use crate::store::counts::Tally;
+use crate::store::tally::Tally;
 
 /// A like or a follow that waits for its place keeps its CID: their tables have no column for it.
 const KEEP: &str = "\

@@ -1,6 +1,7 @@
 -- Makes the notifications that ought to be there and are not, and mends those that say something else.
 -- $1, $2 likes and their CIDs; $3, $4 reposts; $5, $6 follows; $7 posts that stand; $8 posts that came or went;
 -- $9 how many rows the posts of $8 may bring at once.
+-- With an offset each EXISTS is a look by key: joined, a plan for empty tables would read them whole for each batch.
 -- Returns how many were written, how many $8 brought, and how many have no place because their URI is too long.
 WITH due AS (
   SELECT l.uri AS record, l.uri || '#notification' AS uri, p.author_did AS recipient, l.user_did AS author, 'like' AS reason,
@@ -50,7 +51,7 @@ WITH due AS (
         SELECT c.uri, c.uri || '#notification/quote', c.author_did, 'quote', c.uri, c.cid, c.created_at
           FROM quotes AS q JOIN posts AS c ON c.uri = q.post_uri WHERE q.quoted_uri = p.uri
       ) AS d
-     WHERE d.author <> p.author_did AND NOT EXISTS (SELECT FROM notifications AS n WHERE n.uri = d.uri)
+     WHERE d.author <> p.author_did AND NOT EXISTS (SELECT FROM notifications AS n WHERE n.uri = d.uri OFFSET 0)
      LIMIT $9
   )
 ), written AS (
@@ -69,13 +70,15 @@ WITH due AS (
       (excluded.recipient_did, excluded.author_did, excluded.reason, excluded.reason_subject, excluded.cid, excluded.created_at)
   RETURNING 1
 ), told AS (
-  -- By keys: joined, a plan for the empty table would read all of it for each batch.
+  -- By keys, for the same reason.
   DELETE FROM penstock.waiting_cids AS w WHERE w.uri = ANY(ARRAY(SELECT d.record COLLATE "C" FROM due AS d WHERE d.reason = 'like'))
 ), waits AS (
   INSERT INTO penstock.waiting_cids AS w (uri, cid)
   SELECT l.uri, u.cid FROM unnest($1::text[], $2::text[]) AS u (uri, cid) JOIN likes AS l ON l.uri = u.uri
    WHERE u.cid IS NOT NULL AND split_part(l.post_uri, '/', 4) = 'app.bsky.feed.post'
-     AND split_part(l.post_uri, '/', 3) <> l.user_did AND NOT EXISTS (SELECT FROM posts AS p WHERE p.uri = l.post_uri)
+     -- Of one whose notification's URI is too long nobody will ever be told.
+     AND length(l.uri || '#notification') <= 512
+     AND split_part(l.post_uri, '/', 3) <> l.user_did AND NOT EXISTS (SELECT FROM posts AS p WHERE p.uri = l.post_uri OFFSET 0)
   ON CONFLICT (uri) DO UPDATE SET cid = excluded.cid
 )
 SELECT (SELECT count(*) FROM written), count(*) FILTER (WHERE late), count(*) FILTER (WHERE length(uri) > 512) FROM due

@@ -1,11 +1,11 @@
-//! What of the AppView's cache a batch makes stale.
+//! Which keys of the AppView's cache a batch makes stale.
 
 use std::collections::BTreeSet;
 
 use penstock_core::keys::cache;
 
-use crate::store::batch::{Batch, What};
 use crate::store::decide::Plan;
+use crate::store::parsed::{Parsed, What};
 use crate::store::row::Row;
 use crate::store::table::{Count, Table};
 
@@ -33,7 +33,7 @@ impl Stale {
 
     /// Adds what follows from what a batch says, whether or not it changes anything: it may have been committed before, by
     /// a worker that ended before it could say so.
-    pub(crate) fn add_said(&mut self, batch: &Batch<'_>) {
+    pub(crate) fn add_said(&mut self, batch: &Parsed<'_>) {
         for op in &batch.ops {
             if let What::Put(row) = &op.what {
                 self.add_row(row);

@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 
 use super::touched::Touched;
-use crate::store::counts::Tally;
+use crate::store::tally::Tally;
 
 /// Writes the contexts that changed; returns their replies, and whether nothing is left to do.
 pub(super) async fn write(

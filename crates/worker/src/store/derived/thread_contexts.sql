@@ -17,7 +17,10 @@ WITH touched AS (
   SELECT t.uri, t.late, r.uri IS NOT NULL AS stands,
       (SELECT l.uri FROM likes AS l WHERE l.user_did = r.author_did AND l.post_uri = c.uri) AS liked
     FROM (SELECT uri COLLATE "C" AS uri, bool_and(late) AS late FROM touched GROUP BY 1) AS t
-    LEFT JOIN posts AS c ON c.uri = t.uri COLLATE "default" AND c.parent_uri IS NOT NULL LEFT JOIN posts AS r ON r.uri = c.root_uri
+    -- Looked up by key: joined, a plan for empty tables would read all replies for each batch.
+    LEFT JOIN LATERAL (SELECT p.uri, p.root_uri FROM posts AS p
+                        WHERE p.uri = t.uri COLLATE "default" AND p.parent_uri IS NOT NULL OFFSET 0) AS c ON true
+    LEFT JOIN LATERAL (SELECT p.uri, p.author_did FROM posts AS p WHERE p.uri = c.root_uri OFFSET 0) AS r ON true
 ), gone AS (
   DELETE FROM thread_contexts AS t USING due AS d WHERE t.post_uri = d.uri COLLATE "default" AND NOT d.stands
   RETURNING t.post_uri

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Before;
+use super::before::Before;
 use crate::store::decide::{Plan, Writes};
 use crate::store::table::Table;
 

@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 
 use super::touched::Touched;
-use crate::store::counts::Tally;
+use crate::store::tally::Tally;
 
 /// Writes the states that likes, reposts and bookmarks changed: all of repos that the batch holds.
 pub(super) async fn write(conn: &mut PgConnection, touched: &Touched<'_>, tally: &mut Tally) -> sqlx::Result<()> {

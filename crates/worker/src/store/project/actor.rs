@@ -4,9 +4,12 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{Fields, MAX_DID, MAX_URI, Misfit, Source, json_text, key_cell};
+use super::fields::{Fields, json_text};
+use super::misfit::Misfit;
+use super::source::{Source, key_cell};
 use crate::store::micros::Micros;
 use crate::store::row::Cell;
+use crate::store::table::{MAX_DID, MAX_URI};
 
 const MAX_VAL: usize = 128;
 
@@ -19,6 +22,7 @@ pub(crate) struct Profile<'a> {
     pub(crate) banner: Option<Cow<'a, str>>,
     pub(crate) pinned_post: Option<String>,
     pub(crate) record: String,
+    pub(crate) cid: Option<&'a str>,
     /// When the account was made, where the record says it.
     pub(crate) created_at: Option<Micros>,
 }
@@ -31,6 +35,7 @@ pub(super) fn profile<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Profi
         banner: fields.blob("banner"),
         pinned_post: fields.json("pinnedPost"),
         record: json_text(source.record),
+        cid: source.cid,
         created_at: fields.time("createdAt"),
     }
 }

@@ -4,8 +4,11 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{Fields, MAX_DID, MAX_URI, Misfit, Source, key_cell};
+use super::fields::{Fields, json_text};
+use super::misfit::Misfit;
+use super::source::{Source, key_cell};
 use crate::store::row::{Cell, Derived};
+use crate::store::table::{MAX_DID, MAX_URI};
 
 type Shown<'a> = (Vec<Cell<'a>>, Option<Derived<'a>>);
 
@@ -13,18 +16,18 @@ type Shown<'a> = (Vec<Cell<'a>>, Option<Derived<'a>>);
 const QUOTE_SUFFIX: usize = "#quote".len();
 
 pub(super) fn post<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result<Shown<'a>, Misfit> {
-    let uri = |path| fields.key_if_any(path, MAX_URI);
-    let cid = |path| fields.key_if_any(path, MAX_DID);
+    let uri = |path| Cell::Text(fields.fitting(path, MAX_URI).map(Cow::Borrowed));
+    let cid = |path| Cell::Text(fields.fitting(path, MAX_DID).map(Cow::Borrowed));
     let text = fields.shown("text", usize::MAX).ok_or(Misfit::Missing("text"))?;
     let cells = vec![
         source.cid()?,
         source.repo(),
         Cell::Text(Some(text)),
         Cell::Json(fields.json("langs")),
-        Cell::Text(uri("reply.parent.uri")?.map(Cow::Borrowed)),
-        Cell::Text(cid("reply.parent.cid")?.map(Cow::Borrowed)),
-        Cell::Text(uri("reply.root.uri")?.map(Cow::Borrowed)),
-        Cell::Text(cid("reply.root.cid")?.map(Cow::Borrowed)),
+        uri("reply.parent.uri"),
+        cid("reply.parent.cid"),
+        uri("reply.root.uri"),
+        cid("reply.root.cid"),
         Cell::Json(fields.json("embed")),
         Cell::Json(fields.json("facets")),
         Cell::Json(Some(fields.json("tags").unwrap_or_else(|| "[]".to_owned()))),
@@ -36,24 +39,25 @@ pub(super) fn post<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result<S
         author: Cow::Borrowed(source.repo),
         created_at: source.created(fields),
         sort_at: source.sorted(fields),
-        quote: quote(source, fields)?,
+        quote: quote(source, fields),
     };
     Ok((cells, Some(derived)))
 }
 
 type Quote<'a> = (Cow<'a, str>, Option<Cow<'a, str>>);
 
-fn quote<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result<Option<Quote<'a>>, Misfit> {
+fn quote<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Option<Quote<'a>> {
     let (uri, cid) = match fields.value("embed.$type").and_then(Value::as_str) {
         Some("app.bsky.embed.record") => ("embed.record.uri", "embed.record.cid"),
         Some("app.bsky.embed.recordWithMedia") => ("embed.record.record.uri", "embed.record.record.cid"),
-        _ => return Ok(None),
+        _ => return None,
     };
-    let Some(uri) = fields.key_if_any(uri, MAX_URI)? else { return Ok(None) };
+    let uri = fields.fitting(uri, MAX_URI)?;
     if source.uri.len() + QUOTE_SUFFIX > MAX_URI {
-        return Err(Misfit::TooLong { field: "uri of the quote", max: MAX_URI });
+        fields.lose();
+        return None;
     }
-    Ok(Some((Cow::Borrowed(uri), fields.key_if_any(cid, MAX_DID)?.map(Cow::Borrowed))))
+    Some((Cow::Borrowed(uri), fields.fitting(cid, MAX_DID).map(Cow::Borrowed)))
 }
 
 pub(super) fn repost<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result<Shown<'a>, Misfit> {
@@ -73,7 +77,7 @@ pub(super) fn subject<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Resul
     Ok(vec![
         source.repo(),
         key_cell(fields.key("subject.uri", MAX_URI)?),
-        Cell::Text(fields.key_if_any("subject.cid", MAX_DID)?.map(Cow::Borrowed)),
+        Cell::Text(fields.fitting("subject.cid", MAX_DID).map(Cow::Borrowed)),
         Cell::Json(fields.json("via")),
         source.created_at(fields),
     ])
@@ -97,7 +101,7 @@ pub(super) fn thread_gate<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> V
         Cell::Bool(rules.is_none() || !of_type("mentionRule").is_empty()),
         Cell::Bool(rules.is_none() || !of_type("followingRule").is_empty()),
         Cell::Bool(!lists.is_empty()),
-        Cell::Json(Some(super::json_text(&lists.into()))),
+        Cell::Json(Some(json_text(&lists.into()))),
         source.created_at(fields),
     ]
 }

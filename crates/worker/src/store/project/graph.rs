@@ -4,9 +4,11 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{Fields, MAX_DID, MAX_URI, Misfit, Source, json_text, key_cell};
+use super::fields::{Fields, json_text};
+use super::misfit::Misfit;
+use super::source::{Source, key_cell};
 use crate::store::row::Cell;
-use crate::store::table::repo_of;
+use crate::store::table::{MAX_DID, MAX_URI, repo_of};
 
 const MAX_PURPOSE: usize = 64;
 
@@ -27,7 +29,7 @@ pub(super) fn list<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> Result<V
     ])
 }
 
-/// Tells whether a list item stands in the repo of the list's owner; one that names no list is left to be refused.
+/// Returns whether a list item stands in the repo of the list's owner; one that names no list is left to be refused.
 pub(super) fn is_own_list(source: &Source<'_, '_>, fields: &Fields<'_>) -> bool {
     fields.value("list").and_then(|list| list.as_str()).is_none_or(|list| repo_of(list) == source.repo)
 }
@@ -51,7 +53,7 @@ pub(super) fn starter_pack<'a>(source: &Source<'a, '_>, fields: &Fields<'a>) -> 
         source.repo(),
         Cell::Text(Some(fields.shown("name", MAX_DID).ok_or(Misfit::Missing("name"))?)),
         Cell::Text(fields.shown("description", usize::MAX)),
-        Cell::Text(fields.key_if_any("list", MAX_URI)?.map(Cow::Borrowed)),
+        Cell::Text(fields.fitting("list", MAX_URI).map(Cow::Borrowed)),
         Cell::Json(Some(feeds(fields))),
         source.created_at(fields),
     ])

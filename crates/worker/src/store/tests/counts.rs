@@ -1,7 +1,5 @@
 //! Counts of posts beside an AppView that makes posts too, and only ever updates what it finds.
 
-use sqlx::Row as _;
-
 use super::*;
 
 const A: &str = "did:plc:a";
@@ -137,30 +135,10 @@ async fn a_post_that_goes_while_its_counts_are_settled_leaves_no_row() {
             assert!(std::time::Instant::now() < deadline, "nobody waits for a lock");
             tokio::task::yield_now().await;
         }
-        sqlx::query(crate::store::counts::SETTLE).bind([&p]).execute(&mut *other).await.unwrap();
+        sqlx::query(crate::store::post_counts::SETTLE).bind([&p]).execute(&mut *other).await.unwrap();
         other.commit().await.unwrap();
     };
     let (applied, ()) = tokio::join!(db.store.apply("w1", &entries), settle);
     applied.unwrap();
     assert_eq!(counted(&db).await, (vec![], vec![row(&p, 1, 0)]));
-}
-
-/// A connection keeps the plan that it made while the tables were empty.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_planned_on_empty_tables_reads_no_table_from_end_to_end() {
-    let db = Db::new().await;
-    let posts = db.store.statements.of(crate::store::table::Table::Posts).insert().0.to_string();
-    let arrays = |sql: &str| (1..30).take_while(|at| sql.contains(&format!("${at}::"))).count();
-    let mut conn = db.store.pool().acquire().await.unwrap();
-    for sql in [crate::store::counts::SETTLE, &*posts] {
-        let nulls = vec!["NULL"; arrays(sql)].join(", ");
-        let explain = format!("PREPARE planned AS {sql}; EXPLAIN EXECUTE planned({nulls}); DEALLOCATE planned");
-        let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(explain)).fetch_all(&mut *conn).await.unwrap();
-        let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-        let plan = plan.join("\n");
-        // By a key each time: a scan without a condition reads all.
-        let scans = plan.lines().filter(|line| line.contains("Index") && line.contains("Scan")).count();
-        let conditions = plan.lines().filter(|line| line.contains("Index Cond")).count();
-        assert!(scans >= 2 && scans == conditions && !plan.contains("Seq Scan"), "{plan}");
-    }
 }

@@ -1,7 +1,7 @@
 //! Migrations: on nothing, and on what the AppView made.
 
 use super::*;
-use crate::schema::{SchemaError, recount};
+use crate::store::schema::{SchemaError, recount};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_database_is_migrated_once_however_many_try() {
@@ -139,7 +139,7 @@ async fn a_recount_mends_what_came_wrong_and_nothing_else() {
         [json!({"post_uri": post_uri("did:plc:a", "p"), "like_count": 2, "repost_count": 0})]
     );
     assert_eq!(db.rows("SELECT has_thread_gate FROM posts").await, [json!({"has_thread_gate": true})]);
-    assert_eq!(recount(&db.url).await.unwrap(), crate::schema::Mended::default());
+    assert_eq!(recount(&db.url).await.unwrap(), crate::store::schema::Mended::default());
     assert_eq!(db.totals().await, total(-1));
     db.execute("DELETE FROM post_aggregations").await;
     assert_eq!(recount(&db.url).await.unwrap().posts, 1);

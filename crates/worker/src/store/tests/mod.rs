@@ -1,15 +1,34 @@
 //! The store on a real PostgreSQL.
 
+mod authority;
+mod chains;
+mod changed;
 mod claims;
 mod converge;
 mod counts;
+mod deletions;
 mod derived;
+mod documented;
 mod fixtures;
+mod foreign;
+mod handles;
+mod lacking;
+mod letters;
+mod live;
 mod migrations;
+mod misfits;
 mod opt_outs;
 mod pairs;
+mod place;
+mod planned;
+mod plans;
+mod pooled;
+mod prune;
 mod relocate;
+mod roles;
 mod silence;
+mod snapshots;
+mod sweeps;
 mod times;
 mod users;
 
@@ -20,8 +39,8 @@ use penstock_core::entry::{Account, Commit, Entry, Event, Identity, Op};
 use penstock_core::stream::{Seq, StreamId};
 use serde_json::{Value, json};
 
-use super::{Applied, Store, StoreSettings};
-use crate::schema;
+use super::{Applied, HostAnswer, Store, StoreSettings};
+use crate::store::schema;
 
 /// A migrated database of a test's own.
 struct Db {
@@ -56,14 +75,70 @@ impl Db {
         }
     }
 
+    /// Sweeps until nothing is left, also of what failed before and waits.
     async fn sweep(&self) {
-        while self.store.sweep_deleted("w1", 2).await.unwrap().more {}
+        const WAITS: &str = "SELECT EXISTS (SELECT FROM penstock.sweeps)";
+        loop {
+            while self.store.sweep_deleted("w1", 2).await.unwrap().more {}
+            if !sqlx::query_scalar::<_, bool>(WAITS).fetch_one(self.store.pool()).await.unwrap() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Believes every claim that is due, as a worker does where no host is asked.
+    async fn believe(&self) {
+        loop {
+            let claims = self.store.take_claims(100, 0, &[]).await.unwrap();
+            if claims.is_empty() {
+                return;
+            }
+            for claim in claims {
+                self.store.settle_claim(&claim, &HostAnswer::Believed).await.unwrap();
+            }
+        }
+    }
+
+    /// Lets time pass for all claims.
+    async fn pass(&self, hours: u32) {
+        let sql = "UPDATE penstock.account_claims SET since = since - $1 * interval '1 hour', due = due - $1 * interval '1 hour', \
+                   asked_at = asked_at - $1 * interval '1 hour'";
+        sqlx::query(sql).bind(f64::from(hours)).execute(self.store.pool()).await.unwrap();
     }
 
     /// Returns the rows of a query as JSON.
     async fn rows(&self, query: &str) -> Vec<Value> {
         let sql = format!("SELECT to_jsonb(t) FROM ({query}) AS t");
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(self.store.pool()).await.unwrap()
+    }
+
+    /// Returns how many rows of a table were found by its indexes while something was done with a store of its own.
+    async fn rows_read(&self, table: &str, doing: impl AsyncFnOnce(Store)) -> u64 {
+        const READ: &str = "SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relid = $1::text::regclass";
+        const CONNECTIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()";
+        // What a connection read is told when it is closed, or was idle for a while: those there are tell it now.
+        let mut all = Vec::new();
+        for _ in 0..self.store.pool().size() {
+            all.push(self.store.pool().acquire().await.unwrap());
+        }
+        for conn in &mut all {
+            sqlx::raw_sql("SELECT pg_stat_force_next_flush()").execute(&mut **conn).await.unwrap();
+        }
+        drop(all);
+        let mut asking = <sqlx::PgConnection as sqlx::Connection>::connect(&self.url).await.unwrap();
+        let settings = StoreSettings { pool_size: 2, page: self.store.page, ..StoreSettings::new(&self.url) };
+        // Not those that are just ending, such as the second one that each store begins with.
+        let connections = i64::from(self.store.pool().size()) + 1;
+        let before: i64 = sqlx::query_scalar(READ).bind(table).fetch_one(&mut asking).await.unwrap();
+        let store = Store::connect(&settings).await.unwrap();
+        doing(store.clone()).await;
+        store.pool().close().await;
+        while sqlx::query_scalar::<_, i64>(CONNECTIONS).fetch_one(&mut asking).await.unwrap() > connections {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let after: i64 = sqlx::query_scalar(READ).bind(table).fetch_one(&mut asking).await.unwrap();
+        (after - before).cast_unsigned()
     }
 
     async fn execute(&self, sql: &'static str) {
@@ -107,6 +182,7 @@ impl Db {
             ("post_aggregations", "'created_at', 'updated_at'"),
             ("penstock.waiting_counts", ""),
             ("penstock.stamps", ""),
+            ("penstock.records", "'indexed_at'"),
         ] {
             let query = format!("SELECT to_jsonb(t) - ARRAY[{except}]::text[] AS row FROM {table} AS t ORDER BY 1");
             let rows = self.rows(&query).await;
@@ -134,6 +210,8 @@ fn commit(order: u64, repo: &str, rev: Option<&str>, ops: Vec<Op>) -> Entry {
         commit: None,
         time: penstock_core::time::parse("2026-07-04T15:00:00Z"),
         ops,
+        missing: 0,
+        proven: penstock_core::entry::Proven::default(),
     };
     entry(order, Event::Commit(commit))
 }

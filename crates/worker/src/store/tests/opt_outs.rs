@@ -19,7 +19,7 @@ impl Db {
         db
     }
 
-    /// Says whether an account forbids, and lets a worker obey when the stream is that far.
+    /// Returns whether an account forbids, and lets a worker obey when the stream is that far.
     async fn forbid(&self, did: &str, forbids: bool, last: u64) {
         sqlx::query(
             "INSERT INTO user_settings VALUES ($1, $2) ON CONFLICT (user_did) DO UPDATE
@@ -74,7 +74,7 @@ async fn nothing_of_an_account_that_opted_out_is_written_and_what_stands_goes() 
     assert_eq!(db.rows("SELECT did FROM penstock.profiles").await.len(), 0);
     assert_eq!(db.rows("SELECT like_count FROM penstock.waiting_counts").await, [json!({"like_count": 1})]);
 
-    // Even under an ID that lies beyond: the stream was made anew, or its clock was set.
+    // Even under an ID that lies beyond: the stream was made again, or its clock was set.
     db.apply(&[live(1_000_000, A, records(5)), identity(7, A, Some("new.example"))]).await;
     db.sweep().await;
     assert_eq!(db.records_of(A).await, 0);

@@ -80,6 +80,7 @@ async fn a_server_that_fell_silent_holds_no_call_for_ever_and_no_connection_eith
         deliveries: 1,
         error: "e",
         consumer: "w1",
+        repo: "",
     };
     let entries = [identity(5, "did:plc:a", Some("a.test"))];
     store.dead_letter(&letter).await.unwrap();

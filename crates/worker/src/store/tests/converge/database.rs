@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
@@ -11,8 +12,9 @@ use tokio::task::JoinSet;
 
 use super::super::Db;
 use super::history::{Case, REPOS, Step};
-use super::model::{Tables, expected};
-use crate::store::{ApplyError, Store, StoreSettings};
+use super::model::{Tables, expected, key};
+use super::records::{Kind, LONG_KEYS};
+use crate::store::{ApplyError, HostAnswer, Store, StoreSettings};
 
 /// How many workers a case is dealt to at most.
 const WORKERS: usize = 4;
@@ -31,7 +33,7 @@ pub(super) struct Database {
 }
 
 /// The tables, and the columns that do not follow from the events.
-const TABLES: [(&str, &str); 32] = [
+const TABLES: [(&str, &str); 34] = [
     ("users", "'indexed_at', 'search_vector'"),
     ("thread_gates", "'updated_at'"),
     ("post_gates", ""),
@@ -59,34 +61,40 @@ const TABLES: [(&str, &str); 32] = [
     ("thread_contexts", "'created_at', 'updated_at'"),
     ("post_viewer_states", "'created_at', 'updated_at'"),
     ("label_events", "'id', 'created_at'"),
-    ("penstock.repos", ""),
+    // These histories have no proofs: what is kept of them is in chains.rs. Of snapshots see snapshots.rs; healers write the last two.
+    (
+        "penstock.repos",
+        "'root', 'sync', 'sync_at', 'snapshot_rev', 'snapshot_entry', 'writing_rev', 'writing_entry', 'writing_through', 'writing_fresh', 'proven_at', 'proven_rev'",
+    ),
     ("penstock.profiles", ""),
     ("penstock.tombstones", ""),
     ("penstock.shadowed", ""),
     ("penstock.waiting_cids", ""),
+    ("penstock.records", "'indexed_at'"),
+    ("penstock.account_claims", ""),
 ];
 
 /// The fields of `db:record_counts`, which are tables all.
-const FIELDS: [&str; 8] =
+pub(super) const FIELDS: [&str; 8] =
     ["users", "posts", "likes", "reposts", "follows", "blocks", "feed_items", "post_aggregations"];
 
-/// How many cases leave their dead rows before the tables are made anew.
+/// How many cases leave their dead rows before the tables are made again.
 const CASES_A_TRUNCATE: u32 = 64;
 
 // === impl Database ===
 
 impl Database {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(delete_grace: Duration) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (db, stores) = runtime.block_on(async {
-            let db = Db::new().await;
+            let db = Db::with(|settings| settings.delete_grace = delete_grace).await;
             db.execute(
                 "CREATE TABLE user_settings (user_did varchar(255) PRIMARY KEY, data_collection_forbidden bool)",
             )
             .await;
             let mut stores = Vec::new();
             for page in PAGES {
-                let settings = StoreSettings { pool_size: 2, page, ..StoreSettings::new(&db.url) };
+                let settings = StoreSettings { pool_size: 2, page, delete_grace, ..StoreSettings::new(&db.url) };
                 stores.push(Store::connect(&settings).await.unwrap());
             }
             (db, stores)
@@ -94,9 +102,24 @@ impl Database {
         Self { runtime, db, stores, used: Cell::new(0), pruned: Arc::default() }
     }
 
+    /// Does something with the database and the store of each worker.
+    pub(super) fn on<T>(&self, act: impl AsyncFnOnce(&Db, &[Store]) -> T) -> T {
+        self.runtime.block_on(act(&self.db, &self.stores))
+    }
+
+    /// Returns what is stored, and the totals of the workers.
+    pub(super) async fn held(&self) -> (Tables, BTreeMap<String, i64>) {
+        (self.found().await, self.db.totals().await)
+    }
+
     /// Empties every table.
     pub(super) fn empty(&self) {
-        let names = TABLES.iter().map(|(name, _)| *name).chain(["penstock.counts", "user_settings"]);
+        let names = TABLES.iter().map(|(name, _)| *name).chain([
+            "penstock.counts",
+            "penstock.sweeps",
+            "penstock.account_claims",
+            "user_settings",
+        ]);
         self.pruned.store(0, Ordering::Relaxed);
         let used = self.used.get();
         self.used.set(used + 1);
@@ -112,7 +135,8 @@ impl Database {
     /// Runs the transactions of a case one after the other, in its order: the same case always ends the same.
     pub(super) fn converges_in_turn(&self, case: &Case) -> Result<(), String> {
         let stream = case.stream();
-        let steps = case.steps(&stream);
+        let mut steps = case.steps(&stream);
+        steps.extend(case.defers.then_some((0, Step::Pass)));
         self.runtime.block_on(async {
             for (worker, step) in &steps {
                 take(&self.stores[*worker], *worker, step, &self.pruned).await?;
@@ -134,6 +158,7 @@ impl Database {
         let again = Step::Apply(REPOS.map(|did| case.seen_again(did, &stream)).into());
         steps.sort_by_key(|(_, step)| !matches!(step, Step::OptOut(..)));
         steps.push((0, again.clone()));
+        steps.extend(case.defers.then_some((0, Step::Pass)));
         self.runtime.block_on(async {
             let mut workers = JoinSet::new();
             for (worker, steps) in hands.into_iter().enumerate() {
@@ -148,6 +173,9 @@ impl Database {
             }
             workers.join_all().await.into_iter().collect::<Result<(), _>>()?;
             take(&self.stores[0], 0, &again, &self.pruned).await?;
+            if case.defers {
+                take(&self.stores[0], 0, &Step::Pass, &self.pruned).await?;
+            }
             self.db.sweep().await;
             self.compare(&expected(case, &stream, &steps)).await
         })
@@ -215,7 +243,29 @@ impl Database {
             }
             tables.entry(name).or_insert_with(Vec::new).push(row);
         }
+        drop_unseen(&mut tables);
         tables
+    }
+}
+
+/// Drops the tombstones that a deletion of the account took, of records whose URI is only there as a digest.
+fn drop_unseen(tables: &mut Tables) {
+    let paths = Kind::ALL
+        .into_iter()
+        .flat_map(|kind| LONG_KEYS.map(|len| format!("{}/{}", kind.collection(), "k".repeat(len))));
+    let paths: Vec<String> = paths.collect();
+    let owners: BTreeMap<String, &str> =
+        REPOS.iter().flat_map(|did| paths.iter().map(move |path| (key(&format!("at://{did}/{path}")), *did))).collect();
+    let repos = tables.get("penstock.repos").cloned().unwrap_or_default();
+    let through = |did: &str| {
+        let repo = repos.iter().find(|repo| repo["did"] == did)?;
+        repo["deleted_through"].as_str()
+    };
+    if let Some(tombstones) = tables.get_mut("penstock.tombstones") {
+        tombstones.retain(|row| {
+            let owner = owners.get(row["uri"].as_str().unwrap());
+            owner.and_then(|did| through(did)).is_none_or(|through| through < row["entry_id"].as_str().unwrap())
+        });
     }
 }
 
@@ -237,7 +287,7 @@ fn tidy(row: &mut Value, noted: bool) {
 }
 
 /// Takes a step as a worker would: again, where others were in its way.
-async fn take(store: &Store, worker: usize, step: &Step, pruned: &AtomicI64) -> Result<(), String> {
+pub(super) async fn take(store: &Store, worker: usize, step: &Step, pruned: &AtomicI64) -> Result<(), String> {
     let name = format!("w{worker}");
     loop {
         let outcome = match step {
@@ -246,6 +296,15 @@ async fn take(store: &Store, worker: usize, step: &Step, pruned: &AtomicI64) -> 
             Step::Prune(did) => {
                 let prune = sqlx::query("DELETE FROM users WHERE did = $1").bind(did).execute(store.pool()).await;
                 pruned.fetch_add(prune.unwrap().rows_affected().cast_signed(), Ordering::Relaxed);
+                return Ok(());
+            }
+            Step::Pass => {
+                let passes = "UPDATE penstock.account_claims SET since = since - interval '25 hours', due = due - interval '25 hours'";
+                sqlx::query(passes).execute(store.pool()).await.unwrap();
+                for claim in store.take_claims(100, 0, &[]).await.map_err(|error| format!("fails: {error:?}"))? {
+                    let settled = store.settle_claim(&claim, &HostAnswer::Believed).await;
+                    settled.map_err(|error| format!("fails: {error:?}"))?;
+                }
                 return Ok(());
             }
             Step::OptOut(did, forbids, last) => {

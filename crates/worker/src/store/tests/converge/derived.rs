@@ -56,7 +56,8 @@ fn notify_subjects(tables: &mut Tables, posts: &BTreeMap<String, Post>, cids: &B
                 Some(post) => post.author.clone(),
                 None => {
                     let of_another = !subject.starts_with(&format!("at://{author}/"));
-                    if reason == "like" && of_another && subject.contains("/app.bsky.feed.post/") {
+                    let is_told = format!("{uri}#notification").len() <= 512;
+                    if reason == "like" && of_another && is_told && subject.contains("/app.bsky.feed.post/") {
                         add(tables, "penstock.waiting_cids", json!({"uri": uri, "cid": cids[&uri]}));
                     }
                     continue;
@@ -103,9 +104,10 @@ fn notify(
     cid: &str,
     row: &Value,
 ) {
-    if recipient != author {
+    let uri = format!("{record}#notification{suffix}");
+    if recipient != author && uri.len() <= 512 && recipient.len() <= 255 {
         let notification = json!({
-            "uri": format!("{record}#notification{suffix}"), "recipient_did": recipient, "author_did": author,
+            "uri": uri, "recipient_did": recipient, "author_did": author,
             "reason": reason, "reason_subject": subject, "cid": cid, "is_read": false, "created_at": row["created_at"],
         });
         add(tables, "notifications", notification);
@@ -115,7 +117,7 @@ fn notify(
 /// A reply whose thread has its first post says whether the author of that likes it.
 fn tell_contexts(tables: &mut Tables, posts: &BTreeMap<String, Post>) {
     let likes = rows(tables, "likes");
-    for (uri, Post { root, .. }) in posts {
+    for (uri, Post { root, .. }) in posts.iter().filter(|(_, post)| post.parent.is_some()) {
         let Some(root) = root.as_ref().and_then(|root| posts.get(root)) else { continue };
         let like = likes.iter().find(|like| like["user_did"] == root.author && like["post_uri"] == **uri);
         let liked = like.map(|like| text(like, "uri"));

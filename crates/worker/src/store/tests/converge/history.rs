@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::ops::Range;
 
 use penstock_core::data::Action;
 use penstock_core::entry::{self, Account, Commit, Entry, Identity};
@@ -14,9 +15,18 @@ use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 
-use super::records::{Kind, Op};
+use super::records::{Kind, LONG_KEY, Op};
 
-pub(super) const REPOS: [&str; 4] = ["did:plc:a", "did:plc:b", "did:plc:c", "did:plc:d"];
+macro_rules! long {
+    () => {
+        "ddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+    };
+}
+
+/// The last one's DID is longer than any column of the AppView's.
+pub(super) const REPOS: [&str; 5] = ["did:plc:a", "did:plc:b", "did:plc:c", "did:plc:d", LONG_DID];
+
+const LONG_DID: &str = concat!("did:web:", long!(), long!(), long!(), long!());
 
 /// The first entry's ID: a multiple of 1,000, so that times have no fraction.
 pub(super) const BEGIN: u64 = 1_782_000_000_000;
@@ -32,6 +42,8 @@ pub(super) struct Case {
     pub(super) one_host: bool,
     /// How the stream is cut into batches, over and over; a batch an entry where there is none.
     pub(super) cuts: Vec<Cut>,
+    /// Whether deleted accounts keep their rows for a while.
+    pub(super) defers: bool,
 }
 
 /// One event of one repo.
@@ -83,7 +95,7 @@ pub(super) struct Delivery {
 }
 
 /// A batch of so many entries, who takes it, and whether and how many records are swept after it, whose row somebody
-/// else prunes, and who opts out or comes back.
+/// else prunes, and who opts out or comes back; and whether the time of all who were deleted until then is over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
     pub(super) size: usize,
@@ -91,6 +103,7 @@ pub(super) struct Cut {
     pub(super) sweep: Option<u32>,
     pub(super) prune: Option<usize>,
     pub(super) opt_out: Option<(usize, bool)>,
+    pub(super) passes: bool,
 }
 
 /// What a worker does in one transaction.
@@ -102,6 +115,8 @@ pub(super) enum Step {
     Prune(&'static str),
     /// An account says whether it forbids its data to be collected, and the worker obeys while the stream ends there.
     OptOut(&'static str, bool, StreamId),
+    /// The time of all deleted accounts is over, and those who have not come back lose their rows.
+    Pass,
 }
 
 /// One entry of the stream: an event as somebody wrote it.
@@ -123,13 +138,31 @@ pub(super) struct Written {
 
 /// Makes up cases of at most so many events.
 pub(super) fn cases(events: usize) -> impl Strategy<Value = Case> {
-    let runs = vec(run(events), 0..4);
-    (vec(event(), 1..events), prop_oneof![2 => Just(Vec::new()), 1 => runs], any::<bool>(), vec(cut(), 0..8))
-        .prop_map(|(events, runs, one_host, cuts)| Case { events, runs, one_host, cuts })
+    histories(events, || op(&Kind::ALL, 3, repo(), 5), 0..5)
 }
 
-fn event() -> impl Strategy<Value = Event> {
-    let ops = || vec(op(), 0..5);
+/// The same where deleted accounts keep their rows for a while, and mostly come back.
+pub(super) fn deferred(events: usize) -> impl Strategy<Value = Case> {
+    cases(events).prop_map(|case| Case { defers: true, ..case })
+}
+
+/// The same where many records want few places.
+pub(super) fn crowds(events: usize) -> impl Strategy<Value = Case> {
+    histories(events, || op(&Kind::PAIRED, 16, 0..2_usize, 2), 0..12)
+}
+
+fn histories<O: Strategy<Value = Op>>(
+    events: usize,
+    op: impl Fn() -> O,
+    ops: Range<usize>,
+) -> impl Strategy<Value = Case> {
+    let runs = vec(run(events), 0..4);
+    (vec(event(op, ops), 1..events), prop_oneof![2 => Just(Vec::new()), 1 => runs], any::<bool>(), vec(cut(), 0..8))
+        .prop_map(|(events, runs, one_host, cuts)| Case { events, runs, one_host, cuts, defers: false })
+}
+
+fn event<O: Strategy<Value = Op>>(op: impl Fn() -> O, ops: Range<usize>) -> impl Strategy<Value = Event> {
+    let ops = || vec(op(), ops.clone());
     let account = select(vec![
         (false, Some("deleted")),
         (false, Some("deleted")),
@@ -143,19 +176,28 @@ fn event() -> impl Strategy<Value = Event> {
         1 => option::of(0..4_u8).prop_map(Says::Handle),
         2 => account.prop_map(|(active, status)| Says::Account(active, status)),
     ];
-    (0..REPOS.len(), says, delivery(), delivery()).prop_map(|(repo, says, first, further)| Event {
+    (repo(), says, delivery(), delivery()).prop_map(|(repo, says, first, further)| Event {
         repo,
         says,
         delivered: [first, further],
     })
 }
 
-fn op() -> impl Strategy<Value = Op> {
+/// Seldom the one with the long DID.
+fn repo() -> impl Strategy<Value = usize> {
+    prop_oneof![12 => 0..REPOS.len() - 1, 1 => Just(REPOS.len() - 1)]
+}
+
+fn op(kinds: &[Kind], rkeys: u8, other: impl Strategy<Value = usize>, items: u8) -> impl Strategy<Value = Op> {
     let action = select(vec![Action::Create, Action::Create, Action::Update, Action::Delete]);
-    let kind = select(Kind::ALL.to_vec());
+    let kind = select(kinds.to_vec());
     // A record seldom is too big for its frame.
     let bare = prop_oneof![9 => Just(false), 1 => Just(true)];
-    (kind, action, 0..3_u8, bare, 0..REPOS.len(), 0..5_u8, 0..60_u8, any::<bool>()).prop_map(
+    // Nor are its key, its subject or what it says too long for their columns.
+    let rkey = prop_oneof![12 => 0..rkeys, 1 => LONG_KEY..LONG_KEY + 2];
+    let item = prop_oneof![12 => 0..items, 1 => Just(5)];
+    let text = prop_oneof![12 => 0..58_u8, 1 => 58..60_u8];
+    (kind, action, rkey, bare, other, item, text, any::<bool>()).prop_map(
         |(kind, action, rkey, bare, other, item, text, dated)| Op {
             kind,
             action,
@@ -194,13 +236,16 @@ fn cut() -> impl Strategy<Value = Cut> {
     let size = prop_oneof![3 => 1..4_usize, 2 => 1..13_usize, 1 => Just(usize::MAX)];
     let sweep = prop_oneof![3 => Just(None), 1 => (1..4_u32).prop_map(Some)];
     let prune = prop_oneof![3 => Just(None), 1 => (0..REPOS.len()).prop_map(Some)];
-    let opt_out = prop_oneof![9 => Just(None), 1 => (0..REPOS.len(), any::<bool>()).prop_map(Some)];
-    (size, 0..4_usize, sweep, prune, opt_out).prop_map(|(size, worker, sweep, prune, opt_out)| Cut {
+    // Nobody with the long DID is known to the AppView.
+    let opt_out = prop_oneof![9 => Just(None), 1 => (0..REPOS.len() - 1, any::<bool>()).prop_map(Some)];
+    let passes = prop_oneof![4 => Just(false), 1 => Just(true)];
+    (size, 0..4_usize, sweep, prune, opt_out, passes).prop_map(|(size, worker, sweep, prune, opt_out, passes)| Cut {
         size,
         worker,
         sweep,
         prune,
         opt_out,
+        passes,
     })
 }
 
@@ -222,6 +267,7 @@ impl fmt::Display for Case {
                 }
                 Step::Sweep(limit) => writeln!(f, "w{worker} sweeps {limit}")?,
                 Step::Prune(did) => writeln!(f, "{did} is pruned")?,
+                Step::Pass => writeln!(f, "the time of deleted accounts is over")?,
                 Step::OptOut(did, forbids, last) => {
                     writeln!(f, "w{worker} obeys {did}, which forbids: {forbids}, at {last}")?;
                 }
@@ -268,7 +314,7 @@ impl Case {
         stream
     }
 
-    /// Says whether an event may be pushed once more after others. Only commits have a number of their own; and an account
+    /// Returns whether an event may be pushed once more after others. Only commits have a number of their own; and an account
     /// event has none in the dialect of the client that does it, so that nothing tells an older commit from a later one.
     fn can_echo(&self, event: usize, at: usize) -> bool {
         let Event { repo, says: Says::Commit(_), .. } = &self.events[event] else { return false };
@@ -291,6 +337,10 @@ impl Case {
             seq: (!fills).then_some(number + 1 + host * 1_000_000_000_000),
             time: ours.then_some(1_783_000_000 + at.cast_signed() as i64 + 1),
             ops: match &event.says {
+                // Without its record an op says something only in our own entries, so here it comes in no others.
+                Says::Commit(ops) if self.runs.iter().any(|run| run.python) => {
+                    ops.iter().filter(|op| op.action == Action::Delete || !op.bare).cloned().collect()
+                }
                 Says::Commit(ops) | Says::Fill(ops) => ops.clone(),
                 Says::Handle(_) | Says::Account(..) => Vec::new(),
             },
@@ -313,7 +363,7 @@ impl Case {
         for Written { event, order, ops, rev, seq, .. } in stream.iter() {
             let Event { repo, .. } = &self.events[*event];
             if rev.is_some() || seq.is_some() {
-                for op in ops.iter().filter(|op| op.leaves_a_trace()) {
+                for op in ops {
                     let first = traces.entry((*repo, op.path())).or_insert(*order);
                     *first = (*first).min(*order);
                 }
@@ -322,6 +372,10 @@ impl Case {
         let mut filled = BTreeSet::new();
         for Written { event, order, ops, .. } in stream {
             let Event { repo, says: Says::Fill(_), .. } = &self.events[*event] else { continue };
+            if self.defers && through[*repo].is_some() {
+                // Whether it was deleted in the end, and until when, is not known here.
+                ops.clear();
+            }
             ops.retain(|op| {
                 let key = (*repo, op.path());
                 let emptied = traces.get(&key).is_some_and(|first| Some(first) <= through[*repo].as_ref());
@@ -354,15 +408,16 @@ impl Case {
         }
         arrivals.sort_by_key(|(at, _)| *at);
         let mut entries = arrivals.into_iter();
-        let single = [Cut { size: 1, worker: 0, sweep: None, prune: None, opt_out: None }];
+        let single = [Cut { size: 1, worker: 0, sweep: None, prune: None, opt_out: None, passes: false }];
         let cuts = if self.cuts.is_empty() { &single[..] } else { &self.cuts };
         let mut steps = Vec::new();
-        for Cut { size, worker, sweep, prune, opt_out } in cuts.iter().cycle() {
+        for Cut { size, worker, sweep, prune, opt_out, passes } in cuts.iter().cycle() {
             let (times, batch): (Vec<_>, Vec<_>) = entries.by_ref().take(*size).unzip();
             let Some(now) = times.last() else { break };
             let last = stream.get(*now).or(stream.last()).unwrap().order;
             steps.push((*worker, Step::Apply(batch)));
             steps.extend(opt_out.map(|(repo, forbids)| (*worker, Step::OptOut(REPOS[repo], forbids, last))));
+            steps.extend((*passes && self.defers).then_some((*worker, Step::Pass)));
             steps.extend(sweep.map(|limit| (*worker, Step::Sweep(limit))));
             steps.extend(prune.map(|repo| (*worker, Step::Prune(REPOS[repo]))));
         }
@@ -373,6 +428,7 @@ impl Case {
     /// after that.
     pub(super) fn steps_at_once(&self, stream: &[Written]) -> Vec<(usize, Step)> {
         let mut steps = self.steps(stream);
+        steps.retain(|(_, step)| !matches!(step, Step::Pass));
         for (_, step) in &mut steps {
             if let Step::OptOut(_, forbids, last) = step {
                 (*forbids, *last) = (true, stream.last().unwrap().order);
@@ -384,8 +440,16 @@ impl Case {
     /// Returns an entry of an account that says nothing.
     pub(super) fn seen_again(&self, did: &str, stream: &[Written]) -> Entry {
         let order = stream.last().unwrap().order.next();
-        let nothing =
-            Commit { repo: did.to_owned(), rev: None, since: None, commit: None, time: None, ops: Vec::new() };
+        let nothing = Commit {
+            repo: did.to_owned(),
+            rev: None,
+            since: None,
+            commit: None,
+            time: None,
+            ops: Vec::new(),
+            missing: 0,
+            proven: penstock_core::entry::Proven::default(),
+        };
         Entry { id: order, order, seq: Seq::new(1), event: entry::Event::Commit(nothing) }
     }
 
@@ -400,6 +464,8 @@ impl Case {
                 commit: None,
                 time: written.time.map(|time| jiff::Timestamp::from_second(time).unwrap()),
                 ops: written.ops.iter().map(|op| op.told(&did)).collect(),
+                missing: 0,
+                proven: penstock_core::entry::Proven::default(),
             }),
             Says::Handle(handle) => {
                 let handle = handle.map(|handle| format!("h{handle}.example"));

@@ -50,6 +50,17 @@ pub(super) struct Op {
     pub(super) dated: bool,
 }
 
+/// From here on a record key is a long one.
+pub(super) const LONG_KEY: u8 = 200;
+
+/// How long these keys are: of the first one no column takes the URI, of the other one none takes what is
+/// derived from the URI of a post.
+pub(super) const LONG_KEYS: [usize; 2] = [500, 476];
+
+/// What a column takes of a URI and of a DID.
+const URI: usize = 512;
+const DID: usize = 255;
+
 /// The times and numbers of an entry that a row carries, as PostgreSQL writes them as JSON.
 #[derive(Clone, Debug)]
 pub(super) struct Stamped {
@@ -61,6 +72,18 @@ pub(super) struct Stamped {
 // === impl Kind ===
 
 impl Kind {
+    /// Those of which only one at a time can have its place.
+    pub(super) const PAIRED: [Self; 8] = [
+        Self::Like,
+        Self::Like,
+        Self::Repost,
+        Self::Bookmark,
+        Self::Follow,
+        Self::ListItem,
+        Self::ListBlock,
+        Self::Verification,
+    ];
+
     /// Every kind; what shares a place or a count is met more often.
     pub(super) const ALL: [Self; 29] = [
         Self::Post,
@@ -125,12 +148,11 @@ impl Op {
     pub(super) fn path(&self) -> String {
         match self.kind {
             Kind::Profile | Kind::Labeler => format!("{}/self", self.kind.collection()),
-            _ => format!("{}/k{}", self.kind.collection(), self.rkey),
+            _ => match self.rkey {
+                rkey @ 0..LONG_KEY => format!("{}/k{rkey}", self.kind.collection()),
+                rkey => format!("{}/{}", self.kind.collection(), "k".repeat(LONG_KEYS[usize::from(rkey - LONG_KEY)])),
+            },
         }
-    }
-
-    pub(super) fn leaves_a_trace(&self) -> bool {
-        self.action == Action::Delete || !self.bare
     }
 
     /// Returns the op as an entry carries it.
@@ -157,15 +179,32 @@ impl Op {
         let path = match self.item {
             0..=2 => format!("app.bsky.feed.post/k{}", self.item),
             3 => "app.bsky.feed.generator/k0".to_owned(),
-            _ => "app.bsky.labeler.service/self".to_owned(),
+            4 => "app.bsky.labeler.service/self".to_owned(),
+            _ => format!("app.bsky.feed.post/{}", "k".repeat(500)),
         };
         format!("at://{}/{path}", REPOS[self.other])
     }
 
     /// Returns a list of the repo itself or of another.
     pub(super) fn list(&self, repo: &str) -> String {
-        let owner = if self.item < 3 { repo } else { REPOS[self.other] };
-        format!("at://{owner}/app.bsky.graph.list/k0")
+        let owner =
+            if self.item < 3 || self.item == 5 && self.text.is_multiple_of(2) { repo } else { REPOS[self.other] };
+        let key = if self.item == 5 { "k".repeat(500) } else { "k0".to_owned() };
+        format!("at://{owner}/app.bsky.graph.list/{key}")
+    }
+
+    /// Returns what it says: as a name too long, with a NUL, or neither.
+    fn text(&self) -> String {
+        match self.text {
+            58 => "e\u{301}".repeat(200),
+            59 => "t\0".to_owned(),
+            text => format!("t{text}"),
+        }
+    }
+
+    /// Returns the same as a name is shown: cut before the accent that would be the 256th character.
+    pub(super) fn name(&self) -> String {
+        if self.text == 58 { "e\u{301}".repeat(127) } else { self.text().replace('\0', "") }
     }
 
     /// Says a time before all events, or one after them.
@@ -178,7 +217,7 @@ impl Op {
     pub(super) fn record(&self, repo: &str) -> Value {
         let subject = json!({"uri": self.subject(), "cid": "bafysubject"});
         let other = REPOS[self.other];
-        let text = format!("t{}", self.text);
+        let text = self.text();
         let mut record = match self.kind {
             Kind::Post => json!({"text": text, "langs": ["en"]}),
             Kind::Reply => {
@@ -200,6 +239,7 @@ impl Op {
             Kind::Label => json!({"uri": self.subject(), "val": text, "neg": self.text.is_multiple_of(2)}),
             Kind::Verification => json!({"subject": other, "handle": "h.example"}),
             Kind::Profile => json!({"displayName": text, "description": "d", "pinnedPost": subject}),
+            Kind::Custom if self.text == 59 => json!({"n": 1, "n\0": 2}),
             Kind::Custom => json!({ "n": self.text }),
         };
         if self.dated {
@@ -254,20 +294,57 @@ impl Op {
         self.created_at(stamped).min(stamped.at.clone())
     }
 
+    /// Returns whether its table takes it: what rows are found by has to fit.
+    pub(super) fn has_row(&self, repo: &str) -> bool {
+        let uri = format!("at://{repo}/{}", self.path());
+        let list = self.list(repo);
+        let fits = match self.kind {
+            Kind::Like | Kind::Repost | Kind::Bookmark => self.subject().len() <= URI,
+            Kind::Follow | Kind::Block | Kind::Verification => REPOS[self.other].len() <= DID,
+            Kind::ListItem if list.starts_with(&format!("at://{repo}/")) => {
+                list.len() <= URI && REPOS[self.other].len() <= DID
+            }
+            Kind::ListBlock => list.len() <= URI,
+            Kind::Label => self.subject().len() <= URI && self.text < 58,
+            _ => true,
+        };
+        fits && uri.len() <= URI && repo.len() <= DID
+    }
+
+    /// Returns whether its row, and what is derived from it, says all of it.
+    pub(super) fn is_whole(&self, repo: &str) -> bool {
+        let is_cut = self.text == 58;
+        match self.kind {
+            Kind::Reply => self.subject().len() <= URI && self.root().len() <= URI,
+            Kind::Quote | Kind::QuoteWithMedia => self.has_quote(repo),
+            Kind::List | Kind::Generator => !is_cut,
+            Kind::StarterPack => !is_cut && self.list(repo).len() <= URI,
+            _ => true,
+        }
+    }
+
+    /// Returns whether there is a place for what it quotes.
+    pub(super) fn has_quote(&self, repo: &str) -> bool {
+        let quote = format!("at://{repo}/{}#quote", self.path());
+        self.subject().len() <= URI && quote.len() <= URI
+    }
+
     /// Returns the table of its record and what its row says, but for the key, the rev, the entry, what other rows make
     /// of it, and columns that are never written.
     pub(super) fn row(&self, repo: &str, stamped: &Stamped) -> (&'static str, Map<String, Value>) {
-        let record = self.record(repo);
+        let record = without_nul(&self.record(repo));
         let other = REPOS[self.other];
+        let fitting = |uri: String| Some(uri).filter(|uri| uri.len() <= URI);
         let mut has_commit = false;
         let mut has_cid = true;
         let (table, mut row) = match self.kind {
             Kind::Post | Kind::Reply | Kind::Quote | Kind::QuoteWithMedia => {
                 has_commit = true;
-                let parent = (self.kind == Kind::Reply).then(|| self.subject());
-                let parent_cid = parent.as_ref().map(|_| "bafysubject");
-                let root = parent.as_ref().map(|_| self.root());
-                let root_cid = root.as_ref().map(|_| "bafyroot");
+                let is_reply = self.kind == Kind::Reply;
+                let parent = is_reply.then(|| fitting(self.subject())).flatten();
+                let root = is_reply.then(|| fitting(self.root())).flatten();
+                let parent_cid = is_reply.then_some("bafysubject");
+                let root_cid = is_reply.then_some("bafyroot");
                 let row = json!({
                     "author_did": repo, "text": record["text"], "langs": record["langs"], "embed": record["embed"],
                     "parent_uri": parent, "parent_cid": parent_cid, "root_uri": root, "root_cid": root_cid,
@@ -297,7 +374,7 @@ impl Op {
             }
             Kind::List => {
                 let row = json!({
-                    "creator_did": repo, "name": record["name"], "purpose": record["purpose"], "description": null,
+                    "creator_did": repo, "name": self.name(), "purpose": record["purpose"], "description": null,
                     "avatar_url": null,
                 });
                 ("lists", row)
@@ -324,14 +401,14 @@ impl Op {
             }
             Kind::Generator => {
                 let row = json!({
-                    "creator_did": repo, "did": "did:web:g", "display_name": record["displayName"],
+                    "creator_did": repo, "did": "did:web:g", "display_name": self.name(),
                     "description": null, "avatar_url": null,
                 });
                 ("feed_generators", row)
             }
             Kind::StarterPack => {
                 let row = json!({
-                    "creator_did": repo, "name": record["name"], "description": null, "list_uri": self.list(repo),
+                    "creator_did": repo, "name": self.name(), "description": null, "list_uri": fitting(self.list(repo)),
                     "feeds": [record["name"], record["name"]],
                 });
                 ("starter_packs", row)
@@ -359,5 +436,17 @@ impl Op {
             row.insert("commit_time".to_owned(), stamped.commit_time.clone().into());
         }
         (table, std::mem::take(row))
+    }
+}
+
+/// PostgreSQL holds no NUL: in names something stands in for it.
+pub(super) fn without_nul(value: &Value) -> Value {
+    match value {
+        Value::String(text) => text.replace('\0', "").into(),
+        Value::Array(items) => items.iter().map(without_nul).collect(),
+        Value::Object(map) => {
+            map.iter().map(|(name, value)| (name.replace('\0', "\u{fffd}"), without_nul(value))).collect()
+        }
+        other => other.clone(),
     }
 }

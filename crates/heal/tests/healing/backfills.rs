@@ -1,0 +1,200 @@
+//! Whole backfills, with hosts that behave and hosts that do not.
+
+use std::sync::Arc;
+
+use penstock_core::backfill::{BackfillRequest, BackfillState, Reason, Scope};
+use penstock_core::settings::{Layers, Settings};
+use penstock_heal::{PutError, Routes};
+use penstock_repo::testing::{MadeRepo, Reply, World, did};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::rig::{REV, Rig, Running};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_listed_is_read_once_and_its_rows_are_as_its_host_has_them() {
+    let rig = Rig::new().await;
+    let dids = rig.host(7, 12);
+    let engine = rig.engine(&[]).await;
+    let listed: Vec<&str> = dids.iter().map(String::as_str).collect();
+    engine.queue().enqueue(&listed, Reason::Sync).await.unwrap();
+    let running = Running::start(&engine);
+    rig.until("SELECT count(*) = 0 FROM penstock.repairs").await;
+    running.stop().await;
+    assert_eq!(rig.count("SELECT count(*) FROM posts").await, 7 * 12);
+    assert_eq!(
+        rig.count("SELECT count(*) FROM penstock.repos WHERE proven_at IS NOT NULL AND proven_rev = rev").await,
+        7
+    );
+    for did in &dids {
+        assert_eq!(rig.world.hits("com.atproto.sync.getRepo", did), 1, "{did}");
+    }
+    rig.assert_equal(&dids).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_lists_its_repos_and_ends_with_their_counts() {
+    let rig = Rig::new().await;
+    let dids = rig.host(9, 3);
+    rig.world.put(MadeRepo::new(&did(100), REV));
+    let engine = rig.engine(&[]).await;
+    let posts = BackfillRequest::new(Scope::Collection("app.bsky.feed.post".to_owned()));
+    let all = BackfillRequest::new(Scope::All(true));
+    assert_eq!(engine.backfills().put("posts", posts.clone()).await.unwrap().state, BackfillState::Listing);
+    let running = Running::start(&engine);
+    let status = rig.over_with(&engine, "posts").await;
+    assert_eq!((status.state, status.total, status.done), (BackfillState::Complete, Some(9), 9), "{status:?}");
+    assert_eq!((status.failed, status.records, status.waiting), (0, 27, 0), "{status:?}");
+    engine.backfills().put("all", all.clone()).await.unwrap();
+    let status = rig.over_with(&engine, "all").await;
+    assert_eq!((status.total, status.done, status.failed), (Some(10), 10, 0), "the empty one too: {status:?}");
+    running.stop().await;
+    rig.assert_equal(&dids).await;
+    // The same name for something else is refused; the same again changes nothing of what is complete.
+    assert!(matches!(engine.backfills().put("all", posts).await, Err(PutError::Exists { field: "scope", .. })));
+    assert_eq!(engine.backfills().put("all", all).await.unwrap().state, BackfillState::Complete);
+    assert!(engine.backfills().delete("all").await.unwrap() && !engine.backfills().delete("all").await.unwrap());
+}
+
+/// Each host does one thing wrong. What it is stands beside the repo, and those of the good host are read meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_fail_are_named_and_the_others_go_on() {
+    let rig = Rig::new().await;
+    let good = rig.host(20, 2);
+    let mut bad_hosts = Vec::new();
+    let mut documents = Vec::new();
+    let mut expected = Vec::new();
+    for (n, (fault, word)) in
+        [("limited", "limited"), ("broken", "unreachable"), ("cut", "cut"), ("other", "commit"), ("gone", "not_found")]
+            .into_iter()
+            .enumerate()
+    {
+        let bad = World::start().await.unwrap();
+        let repo = MadeRepo::of_posts(&did(1000 + n as u64), REV, 5);
+        let (whole, other) = (repo.car(), MadeRepo::of_posts(&did(9999), REV, 5).car());
+        documents.push((repo.account.did.clone(), repo.account.document(&bad.server.url())));
+        expected.push((repo.account.did.clone(), word));
+        bad.meddle(move |asked| {
+            (asked.method() == "com.atproto.sync.getRepo").then(|| match fault {
+                "limited" => Reply::error(429, "RateLimitExceeded"),
+                "broken" => Reply::error(502, "UpstreamFailure"),
+                "cut" => Reply::Cut(whole[..whole.len() / 2].to_vec().into()),
+                "other" => Reply::bytes(other.clone()),
+                _ => Reply::error(400, "RepoNotFound"),
+            })
+        });
+        bad_hosts.push(bad);
+    }
+    let documents = Arc::new(documents);
+    let known = Arc::clone(&documents);
+    rig.world.meddle(move |asked| {
+        let found = known.iter().find(|(did, _)| asked.path.strip_prefix('/') == Some(did));
+        found.map(|(_, document)| Reply::json(200, document))
+    });
+    let mut repos: Vec<String> = expected.iter().map(|(did, _)| did.clone()).collect();
+    repos.extend(good.iter().cloned());
+    // Of two at once, both could be waiting for hosts that fail.
+    let engine = rig.engine(&[("heal.parallelism", "2"), ("heal.attempts", "2")]).await;
+    engine.backfills().put("b", BackfillRequest::new(Scope::Repos(repos))).await.unwrap();
+    let running = Running::start(&engine);
+    rig.until("SELECT done = 20 FROM penstock.backfills").await;
+    rig.until(
+        "SELECT (SELECT count(*) FROM penstock.unhealed WHERE word IN ('cut', 'commit', 'not_found')) = 3
+            AND (SELECT count(*) FROM penstock.repairs WHERE error IS NOT NULL AND lease IS NULL)
+              + (SELECT count(*) FROM penstock.unhealed WHERE word IN ('limited', 'unreachable')) = 2",
+    )
+    .await;
+    running.stop().await;
+    for (did, word) in &expected {
+        let told: Vec<String> = sqlx::query_scalar(
+            "SELECT coalesce(error, '') FROM penstock.repairs WHERE did = $1 UNION ALL SELECT error FROM penstock.unhealed WHERE did = $1",
+        )
+        .bind(did)
+        .fetch_all(rig.store.pool())
+        .await
+        .unwrap();
+        assert!(told.len() == 1 && told[0].contains("127.0.0.1"), "{word}: {told:?}");
+        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM posts WHERE author_did = $1")
+            .bind(did)
+            .fetch_one(rig.store.pool())
+            .await
+            .unwrap();
+        assert_eq!(rows, 0, "{word}: half a repo is none");
+    }
+    rig.assert_equal(&good).await;
+    assert!(
+        bad_hosts[0].hits("com.atproto.sync.getRepo", &expected[0].0) <= 2,
+        "a host that asks for patience gets it"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repo_that_is_cut_off_in_the_middle_goes_on_and_is_whole_in_the_end() {
+    let rig = Rig::new().await;
+    let dids = rig.host(1, 6_000);
+    let flags = [("heal.leaseTime", "2s")];
+    let engine = rig.engine(&flags).await;
+    engine.queue().enqueue(&[&dids[0]], Reason::Chain).await.unwrap();
+    let running = Running::start(&engine);
+    rig.until("SELECT count(*) > 0 FROM penstock.repairs WHERE progress IS NOT NULL").await;
+    running.crash().await;
+    let written: String = sqlx::query_scalar("SELECT coalesce(max(progress ->> 'after'), '') FROM penstock.repairs")
+        .fetch_one(rig.store.pool())
+        .await
+        .unwrap();
+    let running = Running::start(&rig.engine(&flags).await);
+    rig.until("SELECT count(*) = 0 FROM penstock.repairs").await;
+    running.stop().await;
+    assert!(!written.is_empty());
+    assert_eq!(rig.count("SELECT count(*) FROM posts").await, 6_000);
+    rig.assert_equal(&dids).await;
+    assert!(rig.count("SELECT count(*) FROM penstock.repos WHERE proven_rev IS NOT NULL").await == 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_routes_do_what_the_table_says_for_whoever_shows_the_token() {
+    let rig = Rig::new().await;
+    rig.host(2, 1);
+    let engine = rig.engine(&[]).await;
+    let layers = Layers::default().flag("heal.adminToken", "right");
+    let routes = Routes::new(&Settings::load(&layers).unwrap().heal);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(axum::serve(listener, routes.router()).into_future());
+    let ask = async |method: &str, path: &str, token: &str, body: &str| -> (u16, Value) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+    };
+    assert_eq!(ask("GET", "/backlog", "right", "").await.0, 503, "no database yet");
+    routes.open(engine.clone());
+    for token in ["", "wrong", "right "] {
+        assert_eq!(ask("GET", "/backlog", &format!("{token}x"), "").await.0, 401, "{token}");
+    }
+    let body = r#"{"scope":{"all":true},"rate":100,"suspend":true}"#;
+    let (status, answer) = ask("PUT", "/backfills/ns/all", "right", body).await;
+    assert_eq!((status, &answer["state"], &answer["name"]), (200, &"paused".into(), &"ns/all".into()), "{answer}");
+    assert_eq!(ask("PUT", "/backfills/ns/all", "right", r#"{"scope":{"collection":"a.b.c"}}"#).await.0, 409);
+    let (status, answer) = ask("PUT", "/backfills/x", "right", r#"{"scope":{"all":true},"rate":-1}"#).await;
+    assert!(status == 400 && answer["error"].as_str().unwrap().contains("rate"), "{answer}");
+    let (_, backlog) = ask("GET", "/backlog", "right", "").await;
+    assert_eq!(backlog["backfills"], 0, "{backlog}");
+    let (status, _) = ask("PUT", "/backfills/ns/all", "right", r#"{"scope":{"all":true}}"#).await;
+    assert_eq!(status, 200);
+    let running = Running::start(&engine);
+    rig.over_with(&engine, "ns/all").await;
+    running.stop().await;
+    let (_, answer) = ask("GET", "/backfills/ns/all", "right", "").await;
+    assert_eq!((&answer["state"], &answer["done"]), (&"complete".into(), &2.into()), "{answer}");
+    assert_eq!(ask("DELETE", "/backfills/ns/all", "right", "").await.0, 204);
+    assert_eq!(ask("GET", "/backfills/ns/all", "right", "").await.0, 404);
+    server.abort();
+}

@@ -1,0 +1,13 @@
+//! Repos that are made, and hosts that serve them well or badly: for tests, of other crates too.
+
+mod cbor;
+mod made;
+mod server;
+mod taken;
+mod world;
+
+pub use cbor::dag_cbor;
+pub use made::{Account, MadeBlocks, MadeRepo, car, cid_of, did, node, tree};
+pub use server::{Asked, Reply, Server};
+pub use taken::{Taken, take};
+pub use world::World;
