@@ -71,6 +71,9 @@ pub fn is_unanswered(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
+/// What the client (fred 10.1) says, without a kind of its own, of a command that found no connection to send it on.
+const UNROUTED: &str = "Failed to route command.";
+
 /// As [`is_unanswered`], for Redis. One that still loads its data answers nothing else.
 fn is_unanswered_by_redis(error: &fred::error::Error) -> bool {
     let is_lost = matches!(
@@ -83,7 +86,9 @@ fn is_unanswered_by_redis(error: &fred::error::Error) -> bool {
             | ErrorKind::Sentinel
             | ErrorKind::Backpressure
     );
-    is_lost || ["LOADING", "MASTERDOWN", "CLUSTERDOWN"].iter().any(|word| error.details().starts_with(word))
+    is_lost
+        || error.details() == UNROUTED
+        || ["LOADING", "MASTERDOWN", "CLUSTERDOWN"].iter().any(|word| error.details().starts_with(word))
 }
 
 #[cfg(test)]
@@ -123,6 +128,7 @@ mod tests {
         for (error, expected) in [
             (redis(ErrorKind::IO, "Connection refused (os error 111)"), true),
             (redis(ErrorKind::Timeout, "Request timed out."), true),
+            (redis(ErrorKind::Unknown, UNROUTED), true),
             (redis(ErrorKind::Unknown, "LOADING Redis is loading the dataset in memory"), true),
             (redis(ErrorKind::Unknown, "READONLY You can't write against a read only replica."), false),
             (redis(ErrorKind::Unknown, "OOM command not allowed"), false),

@@ -10,6 +10,7 @@ test("whatever names an account or a record is asked for in one way", () => {
     ["at://did:plc:abc/app.bsky.feed.post", "api/repos/did%3Aplc%3Aabc"],
     ["https://bsky.app/profile/alice.example.com/post/3k?x=1", "api/repos/alice.example.com?path=app.bsky.feed.post%2F3k"],
     ["https://bsky.app/profile/alice.example.com/", "api/repos/alice.example.com"],
+    ["http://bsky.app/profile/alice.example.com", "api/repos/alice.example.com"],
     ["../metrics", "api/repos/.."],
     ["/", "api/repos/-"],
   ] as const) assert.equal(pathOf(text), path, text);

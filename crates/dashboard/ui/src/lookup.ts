@@ -62,7 +62,7 @@ const KINDS: Record<string, string> = { post: "app.bsky.feed.post", lists: "app.
 /** What was written, as it stands in the address: of a page of bsky.app the AT-URI. */
 export function addressOf(text: string): string {
   const trimmed = text.trim();
-  const link = /^https:\/\/bsky\.app\/profile\/([^/?#]+)(?:\/(post|lists|feed)\/([^/?#]+))?\/?(?:[?#].*)?$/.exec(trimmed);
+  const link = /^https?:\/\/bsky\.app\/profile\/([^/?#]+)(?:\/(post|lists|feed)\/([^/?#]+))?\/?(?:[?#].*)?$/.exec(trimmed);
   if (!link?.[1]) return trimmed;
   return link[2] && link[3] ? `at://${link[1]}/${KINDS[link[2]]}/${link[3]}` : link[1];
 }
