@@ -72,6 +72,7 @@ struct Entry {
     stale: bool,
     /// When it was told last that the DID changed, if it was since this was asked for.
     told: Option<Tick>,
+    asks: u8,
     weight: u32,
 }
 
@@ -160,6 +161,7 @@ impl Cache {
             checked: record.checked.map(|checked| (self.tick(checked.age), checked.valid)),
             stale,
             told: record.told.map(|age| self.tick(age)),
+            asks: shard.entries.peek(&id).map_or(record.asks, |before| before.asks),
             weight: 0,
         };
         entry.weight = u32::try_from(weight(&id, &entry)).unwrap_or(u32::MAX);
@@ -182,6 +184,15 @@ impl Cache {
             entry.told = Some(now);
             entry.failure = None;
             entry.checked = None;
+        }
+    }
+
+    /// Notes that a DID's document is asked for now.
+    pub(crate) fn asking(&self, did: &str) {
+        let id = Id::of(did);
+        if let Some(entry) = self.shard(&id).entries.peek_mut(&id) {
+            let is_in_a_row = entry.fetched.is_some_and(|at| self.age(at) < self.policy.retry_after);
+            entry.asks = if is_in_a_row { entry.asks.saturating_add(1) } else { 1 };
         }
     }
 
@@ -211,6 +222,7 @@ impl Cache {
             told: entry.told.map(|at| self.age(at)),
             failure,
             checked: entry.checked.map(|(at, valid)| Checked { valid, age: self.age(at) }),
+            asks: entry.asks,
         }
     }
 

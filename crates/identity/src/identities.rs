@@ -12,14 +12,14 @@ use penstock_telemetry::metrics::Metrics;
 use penstock_wire::Key;
 use tokio::runtime;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::cache::{Cache, KnownKey, Seen};
 use crate::error::{ResolveError, SettingsError};
 use crate::events::Events;
 use crate::fetch::{Fetcher, Options, Owner, Status, Urgency};
-use crate::policy::{Judgement, Policy, Record};
+use crate::policy::{Judgement, Policy, Record, SPACING};
 use crate::table::{Claim, Table};
 
 /// DIDs that are asked for at a time.
@@ -30,9 +30,6 @@ const REVALIDATIONS: usize = 64;
 
 /// DIDs of one call that are asked for at a time.
 const AT_A_TIME: usize = 64;
-
-/// An account that says all the time that it changed is asked for this often.
-const SPACING: Duration = Duration::from_secs(1);
 
 /// Resolves DIDs and handles, for all of a service; clones share everything.
 #[derive(Clone, Debug)]
@@ -396,9 +393,10 @@ impl Shared {
     /// Asks the network, and remembers what it says.
     async fn ask(self: &Arc<Self>, did: &str, urgency: Urgency) -> Landed {
         let known = self.cache.get(did);
-        if let Some(age) = known.as_ref().and_then(|known| known.fetched).filter(|age| *age < self.spacing()) {
-            sleep(self.spacing().saturating_sub(age)).await;
+        if let Some(known) = known.as_ref().filter(|known| self.policy.is_spent(known)) {
+            return Ok(known.clone());
         }
+        self.cache.asking(did);
         // What was told before this moment is in the answer.
         let (seen, since) = (self.cache.seen(did), Instant::now());
         match self.fetcher.document(did, urgency).await {
@@ -424,10 +422,6 @@ impl Shared {
             // What is known of the host is enough: it is not asked again too soon.
             Err(error) => Err(error),
         }
-    }
-
-    fn spacing(&self) -> Duration {
-        SPACING.min(self.policy.retry_after)
     }
 
     fn flights(&self) -> MutexGuard<'_, HashMap<Box<str>, Flight>> {

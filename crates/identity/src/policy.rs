@@ -10,6 +10,12 @@ use crate::error::ResolveError;
 /// Failures beyond this many no longer lengthen the pause: 2^6.
 const DOUBLINGS: u32 = 6;
 
+/// How often in a row an account that says that it changed is asked for at once: moving to another host takes a few changes.
+const BURST: u8 = 8;
+
+/// How old its document may be after that: it says all the time that it changed, and nobody waits for it.
+pub(crate) const SPACING: Duration = Duration::from_secs(1);
+
 /// What is known of a DID, in memory or in the table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Record {
@@ -29,6 +35,8 @@ pub(crate) struct Record {
     pub(crate) failure: Option<Failure>,
     /// Whether the handle led back to the DID.
     pub(crate) checked: Option<Checked>,
+    /// How often the document was asked for in a row, none later than a retry after the one before.
+    pub(crate) asks: u8,
 }
 
 /// That asking for a document was of no use.
@@ -105,11 +113,17 @@ impl Policy {
             return Judgement::Wait(failure.error.clone());
         }
         match record.fetched {
-            Some(_) if record.stale => Judgement::Ask,
+            Some(_) if record.stale && !self.is_spent(record) => Judgement::Ask,
             Some(age) if age < self.max_age => Judgement::Fresh,
             Some(_) => Judgement::Old,
             None => Judgement::Ask,
         }
+    }
+
+    /// Returns whether a record is good enough although somebody said that it changed: it is very recent, and that is said too often.
+    pub(crate) fn is_spent(&self, record: &Record) -> bool {
+        let is_recent = record.fetched.is_some_and(|age| age < SPACING.min(self.retry_after));
+        record.stale && is_recent && record.asks >= BURST
     }
 
     /// Returns the pause after so many failures in a row.
@@ -144,6 +158,9 @@ mod tests {
             (known(0, true), Judgement::Ask),
             (known(9_999, true), Judgement::Ask),
             (Record::default(), Judgement::Ask),
+            (Record { asks: BURST - 1, ..known(0, true) }, Judgement::Ask),
+            (Record { asks: BURST, ..known(0, true) }, Judgement::Fresh),
+            (Record { asks: u8::MAX, ..known(1, true) }, Judgement::Ask),
         ] {
             assert_eq!(POLICY.judge(&record), judgement, "{record:?}");
         }

@@ -258,6 +258,7 @@ fn read(row: &PgRow) -> Record {
         told: None,
         failure,
         checked: checked.zip(age("checked")).map(|(valid, age)| Checked { valid, age }),
+        asks: 0,
     }
 }
 

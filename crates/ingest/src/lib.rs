@@ -265,6 +265,7 @@ impl Ingest {
                 is_enforced: verify.signatures == Verification::Enforce,
                 events: self.events.clone(),
                 is_holding: Arc::default(),
+                allowance: Arc::default(),
             })
         };
         let chain = Chain::new(verify.memory, lookup.is_some());

@@ -200,6 +200,26 @@ async fn a_change_that_is_told_while_it_is_asked_for_is_not_lost() {
 }
 
 #[tokio::test]
+async fn an_account_that_says_all_the_time_that_it_changed_is_waited_for_a_few_times_only() {
+    let directory = full_directory().await;
+    let identities = identities(&directory, &[]);
+    identities.resolve(DID).await.unwrap();
+    let began = Instant::now();
+    for _ in 0..2_000 {
+        identities.invalidate(DID).await;
+        assert_eq!(key_of(&identities.resolve(DID).await.unwrap()), K256);
+    }
+    // A few at once, and then one a second, however slow this machine is.
+    let most = 10 + began.elapsed().as_secs();
+    let hits = u64::try_from(directory.hits()).unwrap();
+    assert!((8..=most).contains(&hits), "{hits} of {most}");
+    // What it changed in the end is known a second later.
+    directory.answer(|_, _| Reply::json(200, &document(DID, P256, "https://a.com", "a.com")));
+    identities.invalidate(DID).await;
+    eventually(async || key_of(&identities.resolve(DID).await.unwrap()) == P256).await;
+}
+
+#[tokio::test]
 async fn a_wrong_signature_refreshes_once_in_a_while() {
     let directory = full_directory().await;
     let identities = identities(&directory, &[("identity.retryAfter", "5s")]);

@@ -1,24 +1,35 @@
 //! Checks who signed commits: with keys that are in memory while a chunk is decoded, with others before its turn comes.
 
-use std::collections::BTreeSet;
+mod allowance;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
 use penstock_core::backoff::Backoff;
 use penstock_core::data::EventKind;
 use penstock_core::settings::Unresolved;
 use penstock_identity::{Identities, Identity, KnownKey, ResolveError};
 use penstock_wire::{Event, Key, Proof};
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
 use crate::relay::item::{Failure, Item};
 
+pub(crate) use allowance::Allowance;
+
 /// How long events wait for keys that have to be resolved.
 const WAIT: Duration = Duration::from_secs(2);
+
+/// Keys that are asked for again at a time.
+const AT_A_TIME: usize = 64;
+
+/// What became of asking for an account's document; none where that took too long.
+type Asked = Option<Result<Identity, ResolveError>>;
 
 /// The pauses between two tries while events are held.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -34,6 +45,18 @@ pub(crate) struct Signatures {
     pub(crate) events: Events,
     /// Whether events are held because keys cannot be had.
     pub(crate) is_holding: Arc<AtomicBool>,
+    /// For how long events may wait for hosts that accounts chose.
+    pub(crate) allowance: Arc<Allowance>,
+}
+
+/// Until when events wait for keys.
+#[derive(Clone, Copy, Debug)]
+struct Deadlines {
+    begun: Instant,
+    /// Those that the directory has.
+    directory: Instant,
+    /// Those that accounts' own hosts have.
+    own: Instant,
 }
 
 /// The turns of chunks that are checked beside each other: each tells of changed accounts before the next one looks at them. A key is
@@ -127,54 +150,89 @@ impl Signatures {
     /// Resolves the keys that are not in memory, and checks what they are for.
     async fn resolve(&self, items: &mut [Item]) {
         let dids: BTreeSet<Box<str>> = items.iter().filter(|item| is_unresolved(item)).filter_map(did).collect();
+        let resolved = self.resolve_all(dids).await;
+        for item in items.iter_mut().filter(|item| is_unresolved(item)) {
+            let Item::Failed(event, failure, _) = item else { continue };
+            match resolved.get(&event.did) {
+                Some(Some(identity)) if !identity.as_ref().is_err_and(|error| !error.is_final()) => {
+                    settle(item, identity)
+                }
+                // Everybody waits for the directory, and nobody for the host of one account.
+                _ if self.unresolved == Unresolved::Hold && !is_in_directory(&event.did) => *failure = Failure::NoKey,
+                _ => {}
+            }
+        }
+    }
+
+    /// Resolves accounts, as far as that can be waited for. What is not resolved in time is resolved nevertheless, for the next ones.
+    async fn resolve_all(&self, dids: BTreeSet<Box<str>>) -> HashMap<Box<str>, Asked> {
         if dids.is_empty() {
-            return;
+            return HashMap::new();
         }
-        let asked: Vec<&str> = dids.iter().map(|did| &**did).collect();
-        // What is not resolved in time is resolved nevertheless, for the next ones.
-        let Ok(resolved) = timeout(WAIT, self.identities.resolve_many(&asked)).await else { return };
-        for (did, identity) in asked.into_iter().zip(resolved) {
-            if identity.as_ref().is_err_and(|error| !error.is_final()) {
-                continue;
-            }
-            for item in items.iter_mut().filter(|item| is_unresolved(item) && is_of(item, did)) {
-                settle(item, &identity);
-            }
+        let deadlines = self.deadlines();
+        let (directory, own): (Vec<&str>, Vec<&str>) =
+            dids.iter().map(|did| &**did).partition(|did| is_in_directory(did));
+        let resolve = async |dids: &[&str], until| timeout_at(until, self.identities.resolve_many(dids)).await.ok();
+        let (of_directory, of_own) = tokio::join!(
+            resolve(&directory, deadlines.directory),
+            self.spending(!own.is_empty(), deadlines, resolve(&own, deadlines.own))
+        );
+        let mut asked: HashMap<Box<str>, Asked> = HashMap::with_capacity(dids.len());
+        for (dids, resolved) in [(directory, of_directory), (own, of_own)] {
+            let mut resolved = resolved.unwrap_or_default().into_iter();
+            asked.extend(dids.into_iter().map(|did| (did.into(), resolved.next())));
         }
+        asked
     }
 
     /// Asks once more for keys that do not fit: they may have changed.
     async fn refresh(&self, items: &mut [Item]) {
         let is_failed = |item: &Item| matches!(item, Item::Failed(_, Failure::Signature(_) | Failure::NoKey, _));
         let dids: BTreeSet<Box<str>> = items.iter().filter(|item| is_failed(item)).filter_map(did).collect();
-        for did in dids {
-            let asked = timeout(WAIT, self.identities.refresh_after_failure(&did)).await;
-            // Where it is too soon to ask, another chunk has asked since this one was decoded.
-            let identity = match asked {
-                Ok(Ok(Some(identity))) => Ok(identity),
-                _ => match timeout(WAIT, self.identities.resolve(&did)).await {
-                    Ok(Ok(identity)) => Ok(identity),
-                    _ => continue,
-                },
-            };
-            for item in items.iter_mut().filter(|item| is_failed(item) && is_of(item, &did)) {
-                settle(item, &identity);
+        if dids.is_empty() {
+            return;
+        }
+        let deadlines = self.deadlines();
+        let refreshing: Vec<_> = dids
+            .iter()
+            .map(|did| async move {
+                let until = deadlines.of(did);
+                // Where it is too soon to ask, another chunk has asked since this one was decoded.
+                let identity = match timeout_at(until, self.identities.refresh_after_failure(did)).await {
+                    Ok(Ok(Some(identity))) => Some(identity),
+                    _ => timeout_at(until, self.identities.resolve(did)).await.ok().and_then(Result::ok),
+                };
+                (&**did, identity)
+            })
+            .collect();
+        let refreshing = stream::iter(refreshing).buffer_unordered(AT_A_TIME).collect::<HashMap<&str, _>>();
+        let has_own = dids.iter().any(|did| !is_in_directory(did));
+        let refreshed = self.spending(has_own, deadlines, refreshing).await;
+        for item in items.iter_mut().filter(|item| is_failed(item)) {
+            if let Item::Failed(event, ..) = &*item
+                && let Some(Some(identity)) = refreshed.get(&*event.did)
+            {
+                settle(item, &Ok(identity.clone()));
             }
         }
     }
 
     /// Passes over each `#sync` that is not signed by its account: that of an account that has moved is signed with its former key.
     async fn check_syncs(&self, items: &mut [Item]) {
+        let is_unknown = |item: &&Item| matches!(item, Item::Sync(sync) if sync.proof.is_some() && self.identities.known_key(&sync.did) == KnownKey::Unknown);
+        let dids = items.iter().filter(is_unknown).filter_map(|item| match item {
+            Item::Sync(sync) => Some(Box::from(&*sync.did)),
+            _ => None,
+        });
+        let resolved = self.resolve_all(dids.collect()).await;
         for item in items {
             let Item::Sync(sync) = &*item else { continue };
             let Some(proof) = sync.proof.as_deref() else { continue };
-            let key = match self.identities.known_key(&sync.did) {
-                KnownKey::Unknown => match timeout(WAIT, self.identities.resolve(&sync.did)).await {
-                    Ok(Ok(identity)) => identity.key,
-                    _ => continue,
-                },
-                KnownKey::Key(key) => Some(key),
-                KnownKey::None => None,
+            let key = match (resolved.get(&*sync.did), self.identities.known_key(&sync.did)) {
+                (Some(Some(Ok(identity))), _) => identity.key,
+                (_, KnownKey::Key(key)) => Some(key),
+                (_, KnownKey::None) => None,
+                (_, KnownKey::Unknown) => continue,
             };
             let failure = key.map_or(Some(Failure::NoKey), |key| check(proof, &key));
             if let Some(failure) = failure {
@@ -184,6 +242,26 @@ impl Signatures {
                 }
             }
         }
+    }
+
+    fn deadlines(&self) -> Deadlines {
+        let begun = Instant::now();
+        Deadlines { begun, directory: begun + WAIT, own: begun + self.allowance.left(begun).min(WAIT) }
+    }
+
+    /// Waits for something, and counts that against what may be waited for accounts' own hosts where it is for those.
+    async fn spending<T>(&self, has_own: bool, deadlines: Deadlines, waiting: impl Future<Output = T>) -> T {
+        let done = waiting.await;
+        if has_own {
+            self.allowance.spend(deadlines.begun.elapsed().min(deadlines.own - deadlines.begun));
+        }
+        done
+    }
+}
+
+impl Deadlines {
+    fn of(&self, did: &str) -> Instant {
+        if is_in_directory(did) { self.directory } else { self.own }
     }
 }
 
@@ -216,8 +294,9 @@ fn did(item: &Item) -> Option<Box<str>> {
     }
 }
 
-fn is_of(item: &Item, did: &str) -> bool {
-    matches!(item, Item::Failed(event, ..) if &*event.did == did)
+/// Returns whether the directory has an account's document, and not a host of the account's own.
+fn is_in_directory(did: &str) -> bool {
+    did.starts_with("did:plc:")
 }
 
 /// Checks a commit anew with what was resolved.
@@ -242,7 +321,71 @@ fn settle(item: &mut Item, identity: &Result<Identity, ResolveError>) {
 
 #[cfg(test)]
 mod tests {
+    use penstock_core::settings::{Layers, Settings};
+    use penstock_telemetry::metrics::Metrics;
+    use penstock_wire::{Frame, Limits};
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::Progress;
+    use crate::found::Found;
+    use crate::servers::Servers;
+
+    /// Signatures that hold the stream, and a directory that never answers.
+    fn holding(directory: &str) -> Signatures {
+        let layers = Layers::default()
+            .flag("identity.enabled", "true")
+            .flag("identity.plcUrl", directory)
+            .flag("identity.allowedNetworks", "127.0.0.1");
+        let settings = Settings::load(&layers).unwrap();
+        let metrics = Metrics::new();
+        let events = Events::new(&metrics, Progress::default(), Found::new(&settings.verify), Servers::new(&settings));
+        Signatures {
+            identities: Identities::new(&settings, None, &metrics).unwrap(),
+            unresolved: Unresolved::Hold,
+            is_enforced: true,
+            events,
+            is_holding: Arc::default(),
+            allowance: Arc::default(),
+        }
+    }
+
+    /// A commit of some account.
+    fn commit(did: &str) -> Item {
+        let settings = penstock_replay::Settings { total: Some(583), ..Default::default() };
+        let limits = Limits { proof: true, ..Limits::default() };
+        let found = penstock_replay::frames(&settings).unwrap().find_map(|frame| {
+            match penstock_wire::decode(&frame, &limits) {
+                Ok(Frame::Event(mut event)) if event.proof.is_some() => {
+                    event.did = did.into();
+                    Some(Item::Failed(event, Failure::Unresolved, frame.into()))
+                }
+                _ => None,
+            }
+        });
+        found.unwrap()
+    }
+
+    #[tokio::test]
+    async fn all_wait_for_the_directory_and_nobody_for_the_host_of_one_account() {
+        // Takes connections, and says nothing.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap();
+        let signatures = holding(&format!("http://{address}"));
+        let cancel = CancellationToken::new();
+        let mut turns = Turns::default();
+        let own = format!("did:web:localhost%3A{}", address.port());
+        for _ in 0..3 {
+            let mut items = vec![commit(&own)];
+            let finished = timeout(Duration::from_secs(60), signatures.finish(&mut items, turns.next(), &cancel));
+            finished.await.expect("it goes on without a key");
+            assert!(matches!(&*items, [Item::Failed(_, Failure::NoKey, _)]), "{items:?}");
+        }
+        let mut items = vec![commit("did:plc:ewvi7nxzyoun6zhxrhs64oiz"), commit(&own)];
+        let finished = timeout(Duration::from_secs(5), signatures.finish(&mut items, turns.next(), &cancel)).await;
+        assert!(finished.is_err() && signatures.is_holding.load(Ordering::Relaxed), "the first one waits");
+    }
 
     #[tokio::test]
     async fn each_chunk_waits_for_the_one_before_to_tell_and_for_none_that_is_gone() {
