@@ -53,7 +53,7 @@ impl Entries {
             match penstock_wire::decode(&frame, &limits)? {
                 Frame::Event(event) => {
                     entries.ops += event.ops as u64;
-                    entries.push(event.kind, event.data, event.seq, keys);
+                    entries.push(event.kind, event.data.to_vec(), event.seq, keys);
                 }
                 Frame::Sync(sync) => entries.last_seq = sync.seq,
                 Frame::Info(_) | Frame::Error(_) | Frame::Ignored(_) => {}
