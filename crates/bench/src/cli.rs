@@ -22,6 +22,9 @@ pub(crate) struct Cli {
     /// Runs per measurement; the median is reported.
     #[arg(long, default_value = "3", value_name = "RUNS")]
     pub(crate) runs: NonZeroU64,
+    /// Another build of penstock: its runs alternate with those of this one, and the ratio is reported.
+    #[arg(long, value_name = "PENSTOCK")]
+    pub(crate) against: Option<PathBuf>,
     /// Recording to replay: repeated [u32 little-endian length][frame]. Default: the bundled one.
     #[arg(long, value_name = "FILE")]
     pub(crate) recording: Option<PathBuf>,

@@ -53,7 +53,7 @@ impl Entries {
             match penstock_wire::decode(&frame, &limits)? {
                 Frame::Event(event) => {
                     entries.ops += event.ops as u64;
-                    entries.push(event.kind, event.data, event.seq, keys);
+                    entries.push(event.kind, event.data.to_vec(), event.seq, keys);
                 }
                 Frame::Sync(sync) => entries.last_seq = sync.seq,
                 Frame::Info(_) | Frame::Error(_) | Frame::Ignored(_) => {}
@@ -129,22 +129,25 @@ impl Entries {
         let (new, entries) = (last.to_string(), self.open.len().to_string());
         // Nothing beside the cursor, no source, place on another host, incarnation or floor; entries of others are looked for
         // as there; no gap, reset or loss; no repo desynchronized.
-        let head =
-            [TOKEN, LEASE_MS, &fence, &new, "{}", "", "", "", "", "", "", "10000", "0", "0", "0", &entries, "0", ""];
+        let is_plain = self.open.iter().all(|(kind, ..)| *kind == EventKind::Commit);
+        let letters = self.open.iter().filter_map(|(kind, ..)| kind.as_str().chars().next());
+        let kinds: String = if is_plain { String::new() } else { letters.collect() };
+        // Not verified, so that entries say no more.
+        let head = [
+            TOKEN, LEASE_MS, &fence, &new, "{}", "", "", "", "", "", "", "10000", "0", "0", "0", &entries, "0", "",
+            &kinds, "",
+        ];
         // Nothing goes to the second stream.
         let tail = ["", ""];
-        let words = 3 + names.len() + head.len() + 4 * self.open.len() + tail.len();
+        let words = 3 + names.len() + head.len() + 2 * self.open.len() + tail.len();
         let mut batch = format!("*{words}\r\n").into_bytes();
         word(&mut batch, b"EVAL");
         word(&mut batch, script.as_bytes());
         word(&mut batch, names.len().to_string().as_bytes());
         names.iter().chain(&head).for_each(|text| word(&mut batch, text.as_bytes()));
-        for (kind, data, seq) in self.open.drain(..) {
-            word(&mut batch, kind.as_str().as_bytes());
+        for (_, data, seq) in self.open.drain(..) {
             word(&mut batch, &data);
             word(&mut batch, seq.to_string().as_bytes());
-            // Not verified.
-            word(&mut batch, b"");
         }
         tail.iter().for_each(|text| word(&mut batch, text.as_bytes()));
         self.batches.push(batch);

@@ -46,12 +46,16 @@ async fn run(cli: Cli) -> Result<(), Error> {
     if !penstock.is_file() {
         return Err(Error::FindPenstock { path: penstock });
     }
+    if let Some(path) = cli.against.as_ref().filter(|path| !path.is_file()) {
+        return Err(Error::FindPenstock { path: path.clone() });
+    }
     let bench = Bench {
         penstock,
         folder: TempFolder::new()?,
         runs: cli.runs.get(),
         events: cli.events.map(NonZeroU64::get),
         recording,
+        against: cli.against,
     };
     let wanted = |what| cli.what.is_none_or(|wanted| wanted == what);
     let before = host::load();

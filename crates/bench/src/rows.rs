@@ -50,6 +50,8 @@ pub(crate) struct Bench {
     pub(crate) events: Option<u64>,
     /// What is replayed.
     pub(crate) recording: Recording,
+    /// The program that the measured one is compared with.
+    pub(crate) against: Option<PathBuf>,
 }
 
 /// An empty Redis without persistence, and a client of it.
@@ -62,6 +64,13 @@ struct Store {
 // === impl Bench ===
 
 impl Bench {
+    /// Returns the same with the program to compare with as the measured one, if there is any.
+    fn before(&self) -> Result<Option<Self>, Error> {
+        let Some(penstock) = self.against.clone() else { return Ok(None) };
+        let (folder, recording) = (TempFolder::new()?, self.recording.clone());
+        Ok(Some(Self { penstock, folder, recording, against: None, ..*self }))
+    }
+
     fn replay(&self, events: u64) -> penstock_replay::Settings {
         relay::replay(self.recording.clone(), events)
     }

@@ -31,6 +31,10 @@ pub enum EventKind {
 #[error("unknown variant")]
 pub struct UnknownWord;
 
+/// A one in each byte of a word, and the highest bit of each.
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const TOPS: u64 = ONES << 7;
+
 /// Appends the data of one commit, op by op.
 ///
 /// What is written is JSON only once [`finish`](Self::finish) has returned.
@@ -231,8 +235,9 @@ pub fn write_account(out: &mut Vec<u8>, did: &str, active: bool, status: Option<
 
 /// Appends a JSON string; whatever needs no escape is copied in runs.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
     let mut rest = text.as_bytes();
+    out.reserve(rest.len() + 2);
+    out.push(b'"');
     loop {
         let (run, after) = rest.split_at(plain_run(rest));
         out.extend_from_slice(run);
@@ -241,6 +246,34 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
         rest = after;
     }
     out.push(b'"');
+}
+
+/// Appends a JSON string of bytes that have to be UTF-8; returns whether they are.
+pub fn write_utf8(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    // Most texts are ASCII without anything to escape, which one look shows.
+    if is_plain_ascii(bytes) {
+        out.reserve(bytes.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return true;
+    }
+    let text = str::from_utf8(bytes);
+    text.inspect(|text| write_string(out, text)).is_ok()
+}
+
+/// Whether no byte needs an escape or belongs to a longer character.
+fn is_plain_ascii(bytes: &[u8]) -> bool {
+    let is_plain = |word: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*word);
+        word & TOPS == 0 && !holds_special(word)
+    };
+    let (words, tail) = bytes.as_chunks::<8>();
+    words.iter().all(is_plain)
+        && match bytes.last_chunk() {
+            Some(last) => is_plain(last),
+            None => tail.iter().all(|byte| matches!(byte, 0x20..=0x7F) && !matches!(byte, b'"' | b'\\')),
+        }
 }
 
 fn write_optional(out: &mut Vec<u8>, text: Option<&str>) {
@@ -255,7 +288,11 @@ fn plain_run(bytes: &[u8]) -> usize {
     let (words, tail) = bytes.as_chunks::<8>();
     match words.iter().position(|word| holds_special(u64::from_ne_bytes(*word))) {
         Some(word) => word * 8 + words.get(word).map_or(0, |word| plain_bytes(word)),
-        None => words.len() * 8 + plain_bytes(tail),
+        // Looked at once more with what is before it, the tail is a whole word too.
+        None => match bytes.last_chunk() {
+            Some(last) if !holds_special(u64::from_ne_bytes(*last)) => bytes.len(),
+            _ => words.len() * 8 + plain_bytes(tail),
+        },
     }
 }
 
@@ -268,8 +305,6 @@ fn plain_bytes(bytes: &[u8]) -> usize {
 /// "Has a byte less than" and "has a byte equal to" of the Bit Twiddling Hacks: exact for the word as a whole, which is
 /// all that is asked here. Bytes above 0x7F, of longer characters, never count.
 fn holds_special(word: u64) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const TOPS: u64 = ONES << 7;
     let quote = word ^ (ONES * b'"' as u64);
     let backslash = word ^ (ONES * b'\\' as u64);
     let control = word.wrapping_sub(ONES * 0x20) & !word;

@@ -15,6 +15,7 @@ mod filter_watch;
 mod filtered;
 mod follow;
 mod found;
+mod hashed;
 mod incidents;
 mod intake;
 mod progress;

@@ -18,6 +18,12 @@ pub(crate) fn publish_letters(settings: &Settings) -> String {
     format!("{}{PUBLISH}", letters(settings))
 }
 
+/// Returns a script without the lines that are comments: it goes to Redis with every batch, which hashes it.
+pub(crate) fn without_comments(script: &str) -> String {
+    let code = script.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with("--"));
+    code.collect::<Vec<_>>().join("\n")
+}
+
 /// Puts idle entries back at the tail.
 pub(crate) fn requeue(settings: &Settings) -> String {
     let script = concat!(

@@ -123,7 +123,7 @@ impl Rig {
         for event in events(frames) {
             let fields = vec![
                 ("type", Bytes::from(event.kind.as_str())),
-                ("data", event.data.clone().into()),
+                ("data", event.data.clone()),
                 ("seq", event.seq.to_string().into()),
             ];
             let _: String = self.client.xadd("firehose:events", false, None, "*", fields).await.unwrap();

@@ -16,6 +16,7 @@ use opentelemetry::Context;
 use opentelemetry::trace::{SpanId, TraceContextExt, TraceId};
 use opentelemetry_sdk::trace::SdkTracer;
 use tracing::{Level, Metadata};
+use tracing_log::AsLog;
 use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -149,6 +150,8 @@ pub fn set_log_level(text: &str) -> Result<(), TelemetryError> {
     if !(level.replace)(filter) {
         return Err(TelemetryError::NoLogs);
     }
+    // Libraries that use `log` ask this first, and do no more for a line below it.
+    tracing_log::log::set_max_level(LevelFilter::current().as_log());
     text.trim().clone_into(&mut level.text);
     Ok(())
 }

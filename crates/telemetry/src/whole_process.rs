@@ -45,7 +45,11 @@ fn process() {
     }
     if role == "level" {
         tracing::debug!("before");
+        // What is below the level costs libraries nothing.
+        assert_eq!(log::max_level(), log::LevelFilter::Info);
         crate::set_log_level("debug").unwrap();
+        assert_eq!(log::max_level(), log::LevelFilter::Debug);
+        log::debug!("after too");
         tracing::debug!("after");
         assert_eq!(crate::log_level(), "debug");
         assert!(crate::set_log_level("loud").is_err());
@@ -79,7 +83,7 @@ fn the_log_level_changes_while_the_process_runs() {
     let mut child = start("level");
     let told: Vec<Value> = log_lines(&mut child).iter().map(|line| line["msg"].clone()).collect();
     assert!(child.wait().unwrap().success());
-    assert_eq!(told, ["after", "still"]);
+    assert_eq!(told, ["after too", "after", "still"]);
 }
 
 #[test]

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use sha2::{Digest, Sha256};
-
 use crate::cid::Cid;
+use crate::sha256::sha256;
 
 /// A CID of version 1 with SHA-256, DAG-CBOR or raw.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +34,7 @@ impl BlockCid {
     /// Says whether a block is what the CID says.
     #[must_use]
     pub fn is_of(&self, block: &[u8]) -> bool {
-        Sha256::digest(block).as_slice() == self.digest()
+        sha256(block) == *self.digest()
     }
 
     /// Says whether it is that of a DAG-CBOR block.

@@ -18,7 +18,7 @@ pub(crate) struct Header<'a> {
     pub(crate) t: Option<&'a str>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct CommitBody<'a> {
     pub(crate) seq: u64,
     pub(crate) repo: &'a str,
@@ -64,19 +64,20 @@ pub(crate) struct AccountBody<'a> {
 }
 
 /// The commit block, as far as the frame can be held against it.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct CommitBlock<'a> {
     pub(crate) did: &'a str,
     pub(crate) rev: &'a str,
 }
 
 /// The ops of a commit: all of them counted, [`OPS_HELD`] of them held.
+#[derive(Debug)]
 pub(crate) struct Ops<'a> {
     pub(crate) held: Vec<Op<'a>>,
     pub(crate) count: usize,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct Op<'a> {
     pub(crate) action: &'a str,
     pub(crate) path: &'a str,

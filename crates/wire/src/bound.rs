@@ -80,8 +80,14 @@ fn told_by_outline(frame: &[u8]) -> Option<usize> {
 
 /// Returns the most bytes of JSON that a block becomes.
 fn most_json(block: &[u8]) -> usize {
-    let more = SHORT.map(|(head, more)| block.iter().filter(|byte| **byte == head).count() * more);
-    block.len() * ESCAPED + more.iter().sum::<usize>()
+    let more = SHORT.iter().map(|(head, more)| count(block, *head) * more);
+    block.len() * ESCAPED + more.sum::<usize>()
+}
+
+/// Counts a byte, in pieces of which the count is one too: so sixteen are compared at once, and not one after another.
+fn count(block: &[u8], wanted: u8) -> usize {
+    let of_piece = |piece: &[u8]| piece.iter().map(|byte| u8::from(*byte == wanted)).sum::<u8>();
+    block.chunks(usize::from(u8::MAX)).map(|piece| usize::from(of_piece(piece))).sum()
 }
 
 /// The CIDs of a CAR's blocks, and the blocks.

@@ -9,6 +9,9 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 const DAG_CBOR: [u8; 4] = [0x01, 0x71, 0x12, 0x20];
 const RAW: [u8; 4] = [0x01, 0x55, 0x12, 0x20];
 
+/// Two characters of base32 for each ten bits.
+const PAIRS: [[u8; 2]; 1_024] = pairs();
+
 /// The bytes of a CID as they stand under tag 42, of any kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Link<'a>(pub(crate) &'a [u8]);
@@ -20,6 +23,17 @@ pub(crate) struct Cid<'a>(&'a [u8; 36]);
 /// The text of a [`Cid`]: `b` and 58 characters of base32.
 #[derive(Clone, Copy)]
 pub(crate) struct CidText([u8; 59]);
+
+const fn pairs() -> [[u8; 2]; 1_024] {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let mut pairs = [[0; 2]; 1_024];
+    let mut ten = 0;
+    while ten < pairs.len() {
+        pairs[ten] = [ALPHABET[ten >> 5], ALPHABET[ten & 31]];
+        ten += 1;
+    }
+    pairs
+}
 
 // === impl Link ===
 
@@ -95,7 +109,6 @@ impl<'a> Cid<'a> {
     }
 
     pub(crate) fn text(self) -> CidText {
-        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
         let mut text = [b'b'; 59];
         // Five bytes are eight characters; the last byte alone is two, padded with zero bits.
         for (group, place) in self.0.chunks(5).zip(text.get_mut(1..).unwrap_or_default().chunks_mut(8)) {
@@ -104,9 +117,10 @@ impl<'a> Cid<'a> {
                 *bit = *byte;
             }
             let bits = u64::from_be_bytes(bits);
-            for (index, character) in place.iter_mut().enumerate() {
-                let five = (bits >> (35 - 5 * index)) & 31;
-                *character = ALPHABET.get(five as usize).copied().unwrap_or_default();
+            let (pairs, _) = place.as_chunks_mut();
+            for (index, pair) in pairs.iter_mut().enumerate() {
+                let ten = (bits >> (30 - 10 * index)) & 1_023;
+                *pair = PAIRS.get(ten as usize).copied().unwrap_or_default();
             }
         }
         CidText(text)

@@ -1,21 +1,37 @@
 //! Commits and `#sync`: bounds, blocks and names checked, then the data written.
 
+use std::cell::Cell;
+
+use bytes::{Bytes, BytesMut};
 use penstock_core::data::{CommitWriter, EventKind};
 use penstock_core::filter::Rules;
 
-use crate::body::{CommitBlock, CommitBody, SyncBody};
+use crate::body::{CommitBlock, CommitBody, Op, SyncBody};
 use crate::car::Car;
 use crate::changes::{Changes, LeftOuts};
 use crate::error::{BadReason, quote};
 use crate::frame::{Event, Headline, Sync};
 use crate::limits::Limits;
 use crate::proof::Proof;
+use crate::quick;
 use crate::syntax;
 use crate::time::EventTime;
 
-/// What JSON a commit needs, as a rule: around its ops, and for each of them. Longer records reserve what they need.
-const DATA_AROUND: usize = 320;
-const DATA_AN_OP: usize = 640;
+/// The largest buffer that is kept for the next commit: nearly all need some kB.
+const KEPT: usize = 256 * 1024;
+
+/// How much data of commits that follow each other stands in one piece of memory.
+const PIECE: usize = 32 * 1024;
+
+/// Data that is longer has a piece of its own.
+const SHARED: usize = PIECE / 8;
+
+thread_local! {
+    /// Where data is written before its length is known.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// What is left of the piece. Nobody asks the allocator for each event, nor gives each back from another thread.
+    static LEFT: Cell<BytesMut> = Cell::new(BytesMut::new());
+}
 
 /// Checks a commit and writes its data.
 pub(crate) fn commit(
@@ -27,7 +43,10 @@ pub(crate) fn commit(
     check_rev(body.rev)?;
     let cid = body.commit.dag_cbor().ok_or(BadReason::Root)?;
     let too_big = body.too_big == Some(true);
-    let car = read_blocks(body.blocks, limits, too_big)?;
+    let car = match blocks_of_filtered(body, limits, rules) {
+        Some(car) => Some(car),
+        None => read_blocks(body.blocks, limits, too_big)?,
+    };
     let mut proof = None;
     if let Some(car) = &car {
         if car.root != cid {
@@ -44,9 +63,10 @@ pub(crate) fn commit(
     }
 
     let since = body.since.filter(|since| syntax::is_tid(since));
-    let mut data = Vec::with_capacity(DATA_AROUND + DATA_AN_OP * body.ops.held.len());
+    let mut buffer = SPARE.take();
+    buffer.clear();
     let mut changes = Changes {
-        writer: CommitWriter::start(&mut data, body.repo),
+        writer: CommitWriter::start(&mut buffer, body.repo),
         car: car.as_ref(),
         limits,
         rules,
@@ -60,8 +80,10 @@ pub(crate) fn commit(
     changes.write(&body.ops, too_big);
     let Changes { writer, written, first, left_out, filtered, missing, .. } = changes;
     writer.finish_missing(body.rev, time.text.as_deref(), cid.text().as_str(), since, missing);
-    if written == 0 && missing == 0 && !filtered.is_empty() {
-        data = Vec::new();
+    let is_filtered_out = written == 0 && missing == 0 && !filtered.is_empty();
+    let data = if is_filtered_out { Bytes::new() } else { held(&buffer) };
+    if buffer.capacity() <= KEPT {
+        SPARE.set(buffer);
     }
 
     Ok(Event {
@@ -79,6 +101,21 @@ pub(crate) fn commit(
         missing,
         proof,
     })
+}
+
+/// Returns data as it goes on, beside that of its neighbours where it is short.
+fn held(data: &[u8]) -> Bytes {
+    if data.len() > SHARED {
+        return Bytes::copy_from_slice(data);
+    }
+    let mut left = LEFT.take();
+    if left.capacity() < data.len() {
+        left = BytesMut::with_capacity(PIECE);
+    }
+    left.extend_from_slice(data);
+    let held = left.split().freeze();
+    LEFT.set(left);
+    held
 }
 
 /// Checks a `#sync`. Its rev is that of the signed commit: of an account that has moved, the new server (@atproto/pds 0.5) says a later
@@ -109,6 +146,20 @@ fn read_blocks<'a>(blocks: &'a [u8], limits: &Limits, too_big: bool) -> Result<O
     }
 }
 
+/// Reads the CAR of a commit of which the filter leaves nothing, and of which nothing is proved: of its blocks only the commit is
+/// looked at, and hashed. None where there is more to it, or something is wrong.
+fn blocks_of_filtered<'a>(body: &CommitBody<'a>, limits: &Limits, rules: &Rules) -> Option<Car<'a>> {
+    if limits.proof || !rules.has_collections() || body.ops.held.is_empty() || body.blocks.is_empty() {
+        return None;
+    }
+    let is_filtered = |op: &Op<'_>| {
+        let collection = syntax::split_path(op.path).map(|(collection, _)| collection);
+        collection.is_some_and(|collection| rules.collection(collection).is_some())
+    };
+    let all = body.ops.held.iter().all(is_filtered);
+    if all { Car::read_commit(body.blocks, limits.blocks) } else { None }
+}
+
 /// Holds the signed commit block against what the frame says of it.
 fn check_commit(block: &[u8], did: &str, rev: &str) -> Result<(), BadReason> {
     if read_commit(block, did)?.rev == rev { Ok(()) } else { Err(of_another("rev")) }
@@ -116,8 +167,11 @@ fn check_commit(block: &[u8], did: &str, rev: &str) -> Result<(), BadReason> {
 
 /// Reads the signed commit block of a repo.
 pub(crate) fn read_commit<'a>(block: &'a [u8], did: &str) -> Result<CommitBlock<'a>, BadReason> {
-    let commit: CommitBlock<'_> = serde_ipld_dagcbor::from_slice(block)
-        .map_err(|error| BadReason::Commit { detail: quote(&error.to_string()) })?;
+    let commit: CommitBlock<'_> = match quick::signed_commit(block) {
+        Some(commit) => commit.names,
+        None => serde_ipld_dagcbor::from_slice(block)
+            .map_err(|error| BadReason::Commit { detail: quote(&error.to_string()) })?,
+    };
     if commit.did == did { Ok(commit) } else { Err(of_another("repo")) }
 }
 

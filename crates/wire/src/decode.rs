@@ -1,5 +1,6 @@
 //! One WebSocket message, read as the two objects it consists of.
 
+use bytes::Bytes;
 use penstock_core::data::{EventKind, write_account, write_identity};
 use penstock_core::filter::{LeftOutBy, Rules};
 use serde::Deserialize;
@@ -13,6 +14,7 @@ use crate::error::{BadFrame, BadReason, FrameError, Part, quote};
 use crate::frame::{Event, Frame, Headline, Ignored};
 use crate::kind::BodyKind;
 use crate::limits::Limits;
+use crate::quick;
 use crate::syntax;
 use crate::time::EventTime;
 
@@ -54,6 +56,9 @@ pub fn decode_filtered(frame: &[u8], limits: &Limits, rules: &Rules) -> Result<F
 fn strict<'a>(frame: &'a [u8], limits: &Limits) -> Option<(BodyKind, Body<'a>)> {
     if frame.len() > limits.frame {
         return None;
+    }
+    if let Some(body) = quick::commit_body(frame) {
+        return Some((BodyKind::Commit, Body::Commit(body)));
     }
     let mut input = Deserializer::from_slice(frame);
     let header = Header::deserialize(&mut input).ok()?;
@@ -139,13 +144,13 @@ fn identity(body: &IdentityBody<'_>, time: &EventTime<'_>) -> Event {
     let mut data = Vec::with_capacity(DATA);
     write_identity(&mut data, body.did, body.handle, time.text.as_deref());
     let head = Headline::Identity { handle: body.handle.map(Into::into) };
-    plain(body.seq, EventKind::Identity, body.did, time, data, head)
+    plain(body.seq, EventKind::Identity, body.did, time, data.into(), head)
 }
 
 fn account(body: &AccountBody<'_>, time: &EventTime<'_>) -> Event {
     let mut data = Vec::with_capacity(DATA);
     write_account(&mut data, body.did, body.active, body.status, time.text.as_deref());
-    plain(body.seq, EventKind::Account, body.did, time, data, Headline::Account { active: body.active })
+    plain(body.seq, EventKind::Account, body.did, time, data.into(), Headline::Account { active: body.active })
 }
 
 /// Returns a commit of a repo that is left out: nothing but which one it is.
@@ -155,11 +160,11 @@ fn outside(body: &CommitBody<'_>, time: &EventTime<'_>, by: LeftOutBy) -> Event 
         rev: text(body.rev),
         since: body.since.and_then(text),
         filtered: vec![(by, body.ops.count)],
-        ..plain(body.seq, EventKind::Commit, body.repo, time, Vec::new(), Headline::Commit { first: None })
+        ..plain(body.seq, EventKind::Commit, body.repo, time, Bytes::new(), Headline::Commit { first: None })
     }
 }
 
-fn plain(seq: u64, kind: EventKind, did: &str, time: &EventTime<'_>, data: Vec<u8>, head: Headline) -> Event {
+fn plain(seq: u64, kind: EventKind, did: &str, time: &EventTime<'_>, data: Bytes, head: Headline) -> Event {
     Event {
         seq,
         kind,

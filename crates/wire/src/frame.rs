@@ -1,5 +1,6 @@
 //! What a frame can be.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use penstock_core::data::{Action, EventKind};
 use penstock_core::filter::LeftOutBy;
@@ -34,7 +35,7 @@ pub struct Event {
     /// The event's time; none where the host's text is no time.
     pub time: Option<Timestamp>,
     /// The entry's data, as JSON.
-    pub data: Vec<u8>,
+    pub data: Bytes,
     /// The revision, a TID; commits only.
     pub rev: Option<Box<str>>,
     /// The revision before, a TID; none at first, where the host does not say, or where its text is no TID.

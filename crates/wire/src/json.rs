@@ -11,6 +11,7 @@ use serde_ipld_dagcbor::DecodeError;
 
 use crate::cid::Link;
 use crate::deep;
+use crate::quick;
 use crate::record::{RecordFault, write_bytes, write_float, write_link};
 
 /// The message by which this module tells its own refusal from the reader's.
@@ -36,6 +37,16 @@ pub(crate) fn write_record(out: &mut Vec<u8>, block: &[u8], nesting: usize) -> R
         return Err(RecordFault::NotMap);
     }
     out.reserve(block.len());
+    let before = out.len();
+    if quick::write_record(out, block, nesting).is_some() {
+        return Ok(());
+    }
+    out.truncate(before);
+    write_strictly(out, block, nesting)
+}
+
+/// Appends a record that is unusual, or says what is wrong with it.
+pub(crate) fn write_strictly(out: &mut Vec<u8>, block: &[u8], nesting: usize) -> Result<(), RecordFault> {
     let before = out.len();
     let mut input = serde_ipld_dagcbor::de::Deserializer::from_slice(block);
     let written = Value { out, depth: nesting }.deserialize(&mut input).and_then(|()| input.end());

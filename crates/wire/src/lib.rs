@@ -33,8 +33,10 @@ mod key;
 mod kind;
 mod limits;
 mod proof;
+mod quick;
 mod record;
 mod repo;
+mod sha256;
 mod syntax;
 mod time;
 

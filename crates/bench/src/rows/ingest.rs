@@ -36,6 +36,9 @@ const THROUGHPUT: f64 = 60_000.0;
 const CPU_MICROS: f64 = 12.0;
 const MEMORY_MIB: f64 = 64.0;
 
+/// Of the throughput of another build, where one is named.
+const FASTER: f64 = 1.5;
+
 /// Of the throughput without verification, in percent; and the memory with it, of which the states of repos take 64 MiB.
 const VERIFIED_PERCENT: f64 = 75.0;
 const VERIFIED_MEMORY_MIB: f64 = 128.0;
@@ -53,6 +56,7 @@ struct Figures {
     relay_cpu: Runs,
     /// The same with commits verified.
     verified_rate: Runs,
+    verified_cpu: Runs,
     verified_memory: Runs,
     /// The CPU of an event of which the filter leaves nothing.
     filtered_cpu: Runs,
@@ -77,10 +81,16 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Line>, Error> {
     let relay = Relay::start(bench.folder.path(), &bench.recording, events).await?;
     let frames = std::sync::Arc::new(frames);
     let mut figures = Figures { entry_size: entries.bytes as f64 / entries.count as f64 / 1e3, ..Figures::default() };
+    let mut before = bench.before()?.map(|bench| (bench, Figures::default()));
     for run in 1..=bench.runs {
-        ingest(bench, &relay, &entries, &mut figures).await?;
-        verifying(bench, &relay, &entries, &mut figures).await?;
-        filtering(bench, &relay, &entries, &mut figures).await?;
+        // In turns, the one or the other first: what changes on the machine meanwhile meets both.
+        if let Some((bench, figures)) = before.as_mut().filter(|_| run % 2 == 0) {
+            services(bench, &relay, &entries, figures).await?;
+        }
+        services(bench, &relay, &entries, &mut figures).await?;
+        if let Some((bench, figures)) = before.as_mut().filter(|_| run % 2 == 1) {
+            services(bench, &relay, &entries, figures).await?;
+        }
         figures.reading_alone.push(reading_alone(&relay, events).await?);
         let store = bench.store().await?;
         let (written, keys, port) = (std::sync::Arc::clone(&entries), keys.clone(), store.server.port());
@@ -98,7 +108,16 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Line>, Error> {
         );
     }
     relay.stop().await?;
-    Ok(figures.lines())
+    let mut lines = figures.lines();
+    lines.extend(before.map(|(_, before)| figures.against(&before)).into_iter().flatten());
+    Ok(lines)
+}
+
+/// Measures a program once: ingest, with verification, and with a filter.
+async fn services(bench: &Bench, relay: &Relay, entries: &Entries, figures: &mut Figures) -> Result<(), Error> {
+    ingest(bench, relay, entries, figures).await?;
+    verifying(bench, relay, entries, figures).await?;
+    filtering(bench, relay, entries, figures).await
 }
 
 /// Runs ingest once over the whole replay.
@@ -129,6 +148,7 @@ async fn verifying(bench: &Bench, relay: &Relay, entries: &Entries, figures: &mu
     let used = ingest.usage()?;
     ingest.stop().await?;
     figures.verified_rate.push(rate(&store, entries).await?);
+    figures.verified_cpu.push(used.cpu.as_secs_f64() * 1e6 / entries.count as f64);
     figures.verified_memory.push(used.peak_memory as f64 / f64::from(1 << 20));
     Ok(())
 }
@@ -257,7 +277,12 @@ impl Figures {
                 budget: "≥ 75 % of without",
                 measured: format!("{} ({kept:.0} %)", kilo(verified.median())),
                 met: Some(kept >= VERIFIED_PERCENT),
-                beside: format!("{} to {}", kilo(verified.least()), kilo(verified.greatest())),
+                beside: format!(
+                    "{} to {}, {:.1} µs of CPU an event",
+                    kilo(verified.least()),
+                    kilo(verified.greatest()),
+                    self.verified_cpu.median()
+                ),
             },
             Line {
                 what: "ingest memory, peak, commits verified",
@@ -265,6 +290,50 @@ impl Figures {
                 measured: format!("{:.1} MiB", verified_memory.median()),
                 met: Some(verified_memory.greatest() <= VERIFIED_MEMORY_MIB),
                 beside: format!("greatest of all runs {:.1} MiB", verified_memory.greatest()),
+            },
+        ]
+    }
+    /// Compares with what another build gave in the same runs.
+    fn against(&self, before: &Self) -> [Line; 3] {
+        let ratio = |now: &Runs, then: &Runs| now.median() / then.median().max(f64::MIN_POSITIVE);
+        let faster = ratio(&self.rate, &before.rate);
+        let verified = ratio(&self.verified_rate, &before.verified_rate);
+        let cpu = |now: &Runs, then: &Runs| format!("{:.1} µs, then {:.1}", now.median(), then.median());
+        [
+            Line {
+                what: "ingest, end to end, against the other build",
+                budget: "≥ 1.5 ×",
+                measured: format!("{faster:.2} ×"),
+                met: Some(faster >= FASTER),
+                beside: format!(
+                    "{}, then {} ({} to {})",
+                    kilo(self.rate.median()),
+                    kilo(before.rate.median()),
+                    kilo(before.rate.least()),
+                    kilo(before.rate.greatest())
+                ),
+            },
+            Line {
+                what: "ingest CPU an event, against the other build",
+                budget: "",
+                measured: format!("{:.2} ×", ratio(&self.cpu, &before.cpu)),
+                met: None,
+                beside: format!(
+                    "{}; verified {}; left out {}; Redis {}; memory {:.1} MiB, then {:.1}",
+                    cpu(&self.cpu, &before.cpu),
+                    cpu(&self.verified_cpu, &before.verified_cpu),
+                    cpu(&self.filtered_cpu, &before.filtered_cpu),
+                    cpu(&self.redis_cpu, &before.redis_cpu),
+                    self.memory.median(),
+                    before.memory.median()
+                ),
+            },
+            Line {
+                what: "ingest, commits verified without signatures, against the other build",
+                budget: "",
+                measured: format!("{verified:.2} ×"),
+                met: None,
+                beside: format!("{}, then {}", kilo(self.verified_rate.median()), kilo(before.verified_rate.median())),
             },
         ]
     }

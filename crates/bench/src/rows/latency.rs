@@ -110,7 +110,7 @@ fn samples(replay: &penstock_replay::Settings) -> Result<Vec<Sample>, Error> {
     let mut samples = Vec::new();
     for frame in penstock_replay::frames(replay)? {
         if let Frame::Event(event) = penstock_wire::decode(&frame, &limits)? {
-            samples.push(Sample { frame, seq: event.seq, kind: event.kind, data: event.data });
+            samples.push(Sample { frame, seq: event.seq, kind: event.kind, data: event.data.to_vec() });
         }
     }
     Ok(samples)

@@ -149,7 +149,7 @@ settings! {
         batch_events "batchEvents": usize = "500", from "1" to "5000";
         /// Maximum bytes per batch.
         batch_bytes "batchBytes": usize = "2000000", from "1000" to "50000000";
-        /// How long an event waits for its batch to fill.
+        /// How long an event waits for its batch to fill, while another batch is being written or where many came together.
         batch_delay "batchDelay": Duration = "1ms", from "0ms" to "10s";
         /// Maximum number of batches being written to Redis at once.
         batches_in_flight "batchesInFlight": usize = "4", from "1" to "64";

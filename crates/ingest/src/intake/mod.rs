@@ -423,7 +423,7 @@ impl Intake<'_> {
             left_out(&event).for_each(|letter| batch.letter(letter));
         }
         let proven = self.memory.verify.as_ref().map(|verify| verify.commit(&event, has_failed, self.events));
-        batch.entry(event.kind, Bytes::from(event.data), event.seq, trace);
+        batch.entry(event.kind, event.data, event.seq, trace);
         batch.set_proven(proven.unwrap_or_default());
         if is_above {
             batch.set_above();

@@ -1,7 +1,8 @@
 //! Remembers the last revision of recent repos, to tell a missed commit from an unused number.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+
+use crate::hashed::HashedMap;
 
 /// How many repos each of two generations holds; together they take about 4 MB.
 const GENERATION: usize = 32_768;
@@ -12,8 +13,8 @@ type Tid = [u8; 13];
 #[derive(Debug, Default)]
 pub(crate) struct Revs {
     hasher: RandomState,
-    young: HashMap<u64, Tid>,
-    old: HashMap<u64, Tid>,
+    young: HashedMap<Tid>,
+    old: HashedMap<Tid>,
 }
 
 // === impl Revs ===

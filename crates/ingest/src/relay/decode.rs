@@ -78,8 +78,8 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     /// Returns what is wrong with a commit, as far as that is known without waiting.
-    fn failure(&self, event: &Event) -> Option<Failure> {
-        let proof = Failure::of(event, Timestamp::now());
+    fn failure(&self, event: &Event, now: Timestamp) -> Option<Failure> {
+        let proof = Failure::of(event, now);
         if proof.is_some() && self.is_enforced {
             return proof;
         }
@@ -114,7 +114,8 @@ impl Chunk {
     pub(crate) fn decode(self, decoder: &Decoder) -> Decoded {
         let Self { frames, received, rules, mut share } = self;
         let (began, count) = (Instant::now(), frames.len());
-        let items: Vec<Item> = frames.into_iter().map(|received| item(received, decoder, &rules)).collect();
+        let now = Timestamp::now();
+        let items: Vec<Item> = frames.into_iter().map(|received| item(received, decoder, &rules, now)).collect();
         let held: usize = items.iter().map(Item::held).sum();
         if let Some(rest) = share.num_permits().checked_sub(held) {
             drop(share.split(rest));
@@ -124,22 +125,16 @@ impl Chunk {
     }
 }
 
-fn item(received: Received, decoder: &Decoder, rules: &Rules) -> Item {
+fn item(received: Received, decoder: &Decoder, rules: &Rules, now: Timestamp) -> Item {
     let frame = match received {
         Received::Frame(frame) => frame,
         Received::Oversized(size) => return Item::Oversized(size),
     };
     match penstock_wire::decode_filtered(&frame, &decoder.limits, rules) {
-        Ok(Frame::Event(mut event)) => {
-            // Room was made before its size was known.
-            if event.data.capacity() - event.data.len() > COPIED {
-                event.data.shrink_to_fit();
-            }
-            match decoder.failure(&event) {
-                Some(failure) => Item::Failed(event, failure, alone(frame)),
-                None => Item::Event(event),
-            }
-        }
+        Ok(Frame::Event(event)) => match decoder.failure(&event, now) {
+            Some(failure) => Item::Failed(event, failure, alone(frame)),
+            None => Item::Event(event),
+        },
         Ok(Frame::Sync(sync)) => Item::Sync(sync),
         Ok(Frame::Info(info)) => Item::Info(info),
         Ok(Frame::Error(error)) => Item::Error(error),

@@ -64,7 +64,7 @@ impl Item {
 /// Returns the bytes an event takes: as data, and once more in the command sent to Redis.
 fn held(event: &Event) -> usize {
     let left_out: usize = event.left_out.iter().map(|part| set_aside(part.block.len())).sum();
-    AROUND + event.data.capacity() + event.data.len() + left_out
+    AROUND + 2 * event.data.len() + left_out
 }
 /// Returns the bytes a frame takes as a letter: itself, its base64, and that once more in the command.
 pub(crate) fn set_aside(len: usize) -> usize {

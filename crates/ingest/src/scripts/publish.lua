@@ -8,9 +8,10 @@
 --       field and value that keep the position on the previous host (or ''), incarnation expected (or ''), incarnation to
 --       set with the cursor (or ''), ID below which no entry may come (or ''), how many entries of others to look
 --       through (or '' if others may write freely), gaps, resets and losses to count, number of entries, of dead letters,
---       the repos found desynchronized without an entry that says so, each with a space and why (a JSON array, or ''), then
---       per entry: type, data, seq, and root, with a space and why its repo is desynchronized where it is (or ''); per dead letter: data, seq, error, consumer, DID, what identifies it, whether
---       it is a loss; per traced entry: its index, from 1 and ascending, and its traceparent;
+--       the repos found desynchronized without an entry that says so, each with a space and why (a JSON array, or ''),
+--       the types of the entries by their first letters (or '' if all are commits), whether they say more than that ('1', or ''), then
+--       per entry: data, seq, and where they say more: root, with a space and why its repo is desynchronized where it is (or '');
+--       per dead letter: data, seq, error, consumer, DID, what identifies it, whether it is a loss; per traced entry: its index, from 1 and ascending, and its traceparent;
 --       finally the groups that allow the second stream, as JSON, and a mark for each entry: 'b' if it goes to
 --       the second stream (or '' and '')
 -- Returns 'ok', the ID of the last entry ('' without any), how many went to the second stream, how many dead letters were
@@ -50,7 +51,8 @@ if ARGV[9] ~= '' then
 end
 local beside = cjson.decode(ARGV[5])
 local entries, letters = tonumber(ARGV[16]), tonumber(ARGV[17])
-local at = 19
+local kinds, is_chained = ARGV[19], ARGV[20] == '1'
+local at, each = 21, is_chained and 3 or 2
 local first, last = '', ''
 -- A script that fails keeps what it wrote. So whatever can fail, such as a key of another type, comes first.
 if ARGV[11] ~= '' then
@@ -95,9 +97,6 @@ if is_open then
   ms, seq, now = tonumber(ms), tonumber(seq), id_time()
 end
 local function next_id()
-  if not is_open then
-    return '*'
-  end
   if now > ms then
     ms, seq = now, 0
   elseif seq >= 4503599627370496 then
@@ -117,7 +116,7 @@ if ARGV[18] ~= '' then
     end
   end
 end
-local letter = at + entries * 4
+local letter = at + entries * each
 -- The host may send again what no event after it moved the cursor past: skip the letters that were written before.
 local written, losses = 0, 0
 local set_aside = letters > 0 and redis.call('HGET', KEYS[5], 'setAside') or ''
@@ -135,22 +134,28 @@ if written > 0 then
 end
 local trace = letter
 local traced = tonumber(ARGV[trace] or 0)
+local types = { [97] = 'account', [99] = 'commit', [105] = 'identity' }
+-- Locals: this runs for every event, and to look a global up takes part of that.
+local call, args, stream = redis.call, ARGV, KEYS[3]
 for entry = 1, entries do
-  local stream = KEYS[3]
-  if is_open and string.byte(marks, entry) == 98 then
-    stream = KEYS[8]
-    aside = aside + 1
+  local kind = kinds == '' and 'commit' or types[string.byte(kinds, entry)]
+  local chain = is_chained and args[at + 2] or ''
+  local to, id = stream, '*'
+  if is_open then
+    id = next_id()
+    if string.byte(marks, entry) == 98 then
+      to, aside = KEYS[8], aside + 1
+    end
   end
-  local chain = ARGV[at + 3]
   if entry == traced or #chain > 16 then
-    local fields = { 'type', ARGV[at], 'data', ARGV[at + 1], 'seq', ARGV[at + 2] }
+    local fields = { 'type', kind, 'data', args[at], 'seq', args[at + 1] }
     local function add(name, value)
       fields[#fields + 1], fields[#fields + 2] = name, value
     end
     if entry == traced then
-      add('traceparent', ARGV[trace + 1])
+      add('traceparent', args[trace + 1])
       trace = trace + 2
-      traced = tonumber(ARGV[trace] or 0)
+      traced = tonumber(args[trace] or 0)
     end
     local root, why = string.match(chain, '^(%x*) *(.*)$')
     if root ~= '' then
@@ -159,16 +164,16 @@ for entry = 1, entries do
     if why ~= '' then
       add('sync', why)
     end
-    last = redis.call('XADD', stream, next_id(), unpack(fields))
+    last = call('XADD', to, id, unpack(fields))
   elseif chain ~= '' then
-    last = redis.call('XADD', stream, next_id(), 'type', ARGV[at], 'data', ARGV[at + 1], 'seq', ARGV[at + 2], 'root', chain)
+    last = call('XADD', to, id, 'type', kind, 'data', args[at], 'seq', args[at + 1], 'root', chain)
   else
-    last = redis.call('XADD', stream, next_id(), 'type', ARGV[at], 'data', ARGV[at + 1], 'seq', ARGV[at + 2])
+    last = call('XADD', to, id, 'type', kind, 'data', args[at], 'seq', args[at + 1])
   end
   if first == '' then
     first = last
   end
-  at = at + 4
+  at = at + each
 end
 if aside > 0 then
   redis.call('XSETID', KEYS[3], last)

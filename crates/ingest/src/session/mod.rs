@@ -39,6 +39,7 @@ use crate::resume::unsettled;
 use crate::session::outcome::{DRAIN, Outcome, ended, refused, stopped, undecoded};
 use crate::session::silence::{Silence, Spare};
 use crate::session::state::{Event, State, Step};
+use crate::stream::batch::Batch;
 use crate::stream::bulk::Bulk;
 use crate::stream::lease::Lease;
 use crate::stream::live::{Connection, Sampler};
@@ -326,7 +327,9 @@ impl Session<'_> {
             let full =
                 intake.batch.as_ref().is_some_and(|batch| batch.is_full(ingest.batch_events, ingest.batch_bytes));
             let waiting = intake.batch.as_ref().is_some_and(|batch| !batch.is_empty());
-            if may_send && waiting && (full || !state.takes_in() || Instant::now() >= send_at) {
+            // Few events and nobody to wait for: the first of them is not held up for what may follow. Those that come meanwhile go together.
+            let is_calm = open.publisher.in_flight() == 0 && intake.batch.as_ref().is_some_and(Batch::is_small);
+            if may_send && waiting && (full || is_calm || !state.takes_in() || Instant::now() >= send_at) {
                 if let Some(batch) = intake.take_batch() {
                     open.publisher.send(batch).await;
                 }

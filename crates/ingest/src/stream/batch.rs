@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use penstock_core::data::EventKind;
-use penstock_core::entry::{Root, write_root};
+use penstock_core::entry::Root;
 use penstock_core::live::Broadcast;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -15,6 +16,12 @@ use crate::stream::traces::{BatchTraces, EventTrace};
 
 /// Roughly what an entry or a letter takes besides its data, in bytes.
 const OVERHEAD: usize = 64;
+
+/// At a few thousand events a second no more come together; under load there are some dozen in each chunk.
+const SMALL: usize = 8;
+
+/// How many hexadecimal digits a root has.
+const ROOT: usize = 2 * size_of::<Root>();
 
 /// Events that are written to the stream together.
 #[derive(Debug)]
@@ -188,6 +195,11 @@ impl Batch {
         self.cursor.is_none() && self.letters.is_empty() && self.desynchronized.is_empty()
     }
 
+    /// Returns whether so few events came together that waiting for more costs more than it saves.
+    pub(crate) fn is_small(&self) -> bool {
+        self.entries.len() + self.letters.len() <= SMALL
+    }
+
     /// Returns whether to send it without waiting for more.
     pub(crate) fn is_full(&self, events: usize, bytes: usize) -> bool {
         self.entries.len() + self.letters.len() >= events || self.bytes >= bytes
@@ -197,13 +209,19 @@ impl Batch {
 // === impl Proven ===
 
 impl Proven {
-    /// Formats it as the script takes it.
-    pub(super) fn text(self) -> String {
-        let mut text = self.root.map(write_root).unwrap_or_default();
-        if let Some(why) = self.sync {
+    /// Appends it as the script takes it.
+    pub(super) fn write(self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.resize(start + ROOT, b' ');
+        match self.root {
+            Some(root) => HEXLOWER.encode_mut(&root, out.get_mut(start..).unwrap_or_default()),
             // No root, and a short reason: longer than one alone all the same.
-            text = format!("{text:16} {why}");
+            None if self.sync.is_some() => {}
+            None => out.truncate(start),
         }
-        text
+        if let Some(why) = self.sync {
+            out.push(b' ');
+            out.extend_from_slice(why.as_bytes());
+        }
     }
 }

@@ -6,11 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use data_encoding::BASE64;
 use fred::bytes_utils::Str;
 use fred::clients::Client;
 use fred::interfaces::LuaInterface;
 use fred::types::Value;
+use penstock_core::data::EventKind;
 use penstock_core::dead_letter::Author;
 use penstock_core::live::{Broadcast, Head, state};
 use penstock_core::settings::Settings;
@@ -20,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use crate::events::Published;
 use crate::incidents::Incidents;
 use crate::scripts;
-use crate::stream::batch::{Batch, BatchEntry};
+use crate::stream::batch::{Batch, BatchEntry, Proven};
 use crate::stream::bulk::{Blocker, Bulk};
 use crate::stream::error::PublishError;
 use crate::stream::lease::Lease;
@@ -130,11 +132,11 @@ impl Publisher {
         ];
         let consumer = format!("ingest-{}", lease.token().get(..8).unwrap_or_default());
         let in_flight = VecDeque::new();
-        let letters = Str::from(scripts::publish_letters(settings));
+        let letters = Str::from(scripts::without_comments(&scripts::publish_letters(settings)));
         Self {
             client,
             lease,
-            script: Str::from_static(scripts::PUBLISH),
+            script: Str::from(scripts::without_comments(scripts::PUBLISH)),
             letters,
             keys: names,
             consumer,
@@ -170,7 +172,7 @@ impl Publisher {
         let sent = Instant::now();
         let parents = traces.send(self.stream(), entries.len(), sent);
         let new = cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
-        let mut args: Vec<Value> = Vec::with_capacity(20 + entries.len() * 4 + letters.len() * 7 + parents.len() * 2);
+        let mut args: Vec<Value> = Vec::with_capacity(24 + entries.len() * 3 + letters.len() * 7 + parents.len() * 2);
         args.extend([
             self.lease.token().into(),
             self.lease.millis().to_string().into(),
@@ -196,12 +198,7 @@ impl Publisher {
             received,
             trace,
         };
-        for BatchEntry { kind, data, seq, proven } in entries {
-            args.push(Value::String(Str::from_static(kind.as_str())));
-            args.push(Value::Bytes(data));
-            args.push(seq.to_string().into());
-            args.push(proven.text().into());
-        }
+        push_entries(&mut args, entries);
         let script = if letters.is_empty() { self.script.clone() } else { self.letters.clone() };
         for letter in letters {
             args.push(BASE64.encode(&letter.frame).into());
@@ -279,6 +276,33 @@ impl Publisher {
         while !self.in_flight.is_empty() {
             let _ = self.next().await;
         }
+    }
+}
+
+/// Appends what the script takes of the entries.
+fn push_entries(args: &mut Vec<Value>, entries: Vec<BatchEntry>) {
+    let is_plain = entries.iter().all(|entry| entry.kind == EventKind::Commit);
+    let letters = entries.iter().filter_map(|entry| entry.kind.as_str().chars().next());
+    let kinds = if is_plain { String::new() } else { letters.collect() };
+    let is_chained = entries.iter().any(|entry| entry.proven != Proven::default());
+    args.extend([kinds, if is_chained { "1".to_owned() } else { String::new() }].map(Value::from));
+    // The short texts of all entries share one buffer.
+    let mut texts = Vec::with_capacity(entries.len() * if is_chained { 28 } else { 12 });
+    let mut ends = Vec::with_capacity(entries.len() * 2);
+    for BatchEntry { seq, proven, .. } in &entries {
+        texts.extend_from_slice(itoa::Buffer::new().format(*seq).as_bytes());
+        ends.push(texts.len());
+        if is_chained {
+            proven.write(&mut texts);
+            ends.push(texts.len());
+        }
+    }
+    let texts = Bytes::from(texts);
+    let mut begin = 0;
+    let mut texts = ends.into_iter().map(|end| Value::Bytes(texts.slice(std::mem::replace(&mut begin, end)..end)));
+    for BatchEntry { data, .. } in entries {
+        args.push(Value::Bytes(data));
+        args.extend(texts.by_ref().take(if is_chained { 2 } else { 1 }));
     }
 }
 

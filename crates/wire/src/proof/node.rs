@@ -4,9 +4,8 @@
 //! What is read is held to the one form that it has: keys in order, each with exactly the prefix that it shares with the one
 //! before, all of one layer, and nothing else in the block.
 
-use sha2::{Digest, Sha256};
-
 use crate::cid::Cid;
+use crate::sha256::{leading_zeros, sha256};
 
 /// The most bytes of keys that are held of one commit: those of an honest one are some kB.
 ///
@@ -90,15 +89,7 @@ pub(super) fn is_key(bytes: &[u8]) -> bool {
 
 /// Returns the layer of a key: half the number of zero bits that its hash begins with.
 pub(super) fn layer_of(key: &[u8]) -> u8 {
-    let digest: [u8; 32] = Sha256::digest(key).into();
-    let mut zeros = 0;
-    for byte in digest {
-        zeros += byte.leading_zeros();
-        if byte != 0 {
-            break;
-        }
-    }
-    u8::try_from(zeros / 2).unwrap_or(u8::MAX)
+    u8::try_from(leading_zeros(key) / 2).unwrap_or(u8::MAX)
 }
 
 // === impl Keys ===
@@ -248,7 +239,7 @@ impl<'a> Node<'a> {
         }
         out.extend_from_slice(b"\x61l");
         self.first.write(keys, out);
-        let digest = Sha256::digest(out.get(start..).unwrap_or_default()).into();
+        let digest = sha256(out.get(start..).unwrap_or_default());
         out.truncate(start);
         digest
     }

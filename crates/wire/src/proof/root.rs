@@ -3,9 +3,8 @@
 //! A tree has one form only. A node is complete as soon as a key of a higher layer comes, so that no more is held than one node of each
 //! layer.
 
-use sha2::{Digest, Sha256};
-
 use super::node::{EMPTY_TREE, is_key, layer_of, write_head};
+use crate::sha256::sha256;
 
 /// Builds the root of a tree, key by key.
 #[derive(Debug, Default)]
@@ -134,7 +133,7 @@ impl Open {
         }
         out.extend_from_slice(b"\x61l");
         write_link(&mut out, self.first.as_ref());
-        Some(Sha256::digest(&out).into())
+        Some(sha256(&out))
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::cbor::{self, Input, major};
 use crate::cid::{Cid, Link};
 use crate::key::{Key, SignatureFault};
+use crate::quick::{self, SignedCommit};
 
 /// The version of repos that there is.
 const VERSION: i128 = 3;
@@ -31,6 +32,14 @@ impl Signed {
     /// The signature is of the commit as DAG-CBOR without the field `sig`. There is one way to write that, and the block is held to
     /// it: so the field is cut out, and whatever else stands there, known or not, is covered as it stands.
     pub(super) fn read(block: &[u8]) -> Result<(Cid<'_>, Self), &'static str> {
+        if let Some(SignedCommit { data, signature, around: [before, behind], .. }) = quick::signed_commit(block) {
+            let unsigned = [&b"\xA5"[..], before, behind].concat();
+            return Ok((data, Self { unsigned: unsigned.into(), signature: signature.into() }));
+        }
+        Self::read_strictly(block)
+    }
+
+    fn read_strictly(block: &[u8]) -> Result<(Cid<'_>, Self), &'static str> {
         let mut input = Input::new(block);
         let head = input.head().ok().filter(|head| head.major == major::MAP && head.is_minimal());
         let count = head.map(|head| head.value).ok_or("it is no map")?;
@@ -90,6 +99,64 @@ fn write_count(out: &mut Vec<u8>, count: u64) {
         Err(_) => {
             out.push(0xBB);
             out.extend_from_slice(&count.to_be_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::body::CommitBlock;
+
+    /// A commit block with a DID, a rev and a signature of some length, and with a commit before it or none.
+    fn block(did: &str, signature: &[u8], has_prev: bool) -> Vec<u8> {
+        let link = [&b"\xD8\x2A\x58\x25\x00\x01\x71\x12\x20"[..], &[7; 32]].concat();
+        let mut block = vec![0xA6, 0x63];
+        let text = |block: &mut Vec<u8>, text: &str| {
+            block.extend([0x78, u8::try_from(text.len()).unwrap()]);
+            block.extend(text.as_bytes());
+        };
+        block.extend(b"did");
+        text(&mut block, did);
+        block.extend(b"\x63rev\x6D3lkjhgfdsa234");
+        block.extend(b"\x63sig\x58");
+        block.push(u8::try_from(signature.len()).unwrap());
+        block.extend(signature);
+        block.extend(b"\x64data");
+        block.extend(&link);
+        block.extend(b"\x64prev");
+        block.extend(if has_prev { link } else { vec![0xF6] });
+        block.extend(b"\x67version\x03");
+        block
+    }
+
+    /// Holds both readers against each other; returns whether the quick one answered.
+    fn agree(block: &[u8]) -> bool {
+        let Some(quick) = quick::signed_commit(block) else { return false };
+        let strict: CommitBlock<'_> = serde_ipld_dagcbor::from_slice(block).unwrap();
+        assert_eq!((quick.names.did, quick.names.rev), (strict.did, strict.rev));
+        assert_eq!(Signed::read(block), Signed::read_strictly(block));
+        assert!(Signed::read_strictly(block).is_ok());
+        true
+    }
+
+    proptest! {
+        #[test]
+        fn a_commit_is_signed_the_same_by_either_reader(
+            did in "did:plc:[a-z2-7]{24,60}", signature in proptest::collection::vec(any::<u8>(), 24..100), has_prev: bool,
+            at: prop::sample::Index, to: u8, cut: prop::sample::Index,
+        ) {
+            let mut block = block(&did, &signature, has_prev);
+            prop_assert!(agree(&block));
+            agree(&block[..cut.index(block.len())]);
+            block.push(to);
+            prop_assert!(!agree(&block));
+            block.pop();
+            let at = at.index(block.len());
+            block[at] = to;
+            agree(&block);
         }
     }
 }

@@ -429,7 +429,7 @@ fn numbers_are_carried_over_their_whole_range() {
     ];
     for (value, text) in cases {
         let event = event(&Commit::of_block(with_value(value)).frame());
-        let data = String::from_utf8(event.data).unwrap();
+        let data = String::from_utf8(event.data.to_vec()).unwrap();
         assert!(data.contains(&format!(r#""record":{{"a":{text}}}"#)), "{data}");
     }
 }

@@ -168,7 +168,7 @@ fn frames_of_other_servers_are_read_as_they_are() {
     assert_eq!(data, json!({"did": did, "active": true, "status": null, "time": "2026-02-24T14:05:20.5215469Z"}));
 
     let commit = event(&commit);
-    let data = String::from_utf8(commit.data).unwrap();
+    let data = String::from_utf8(commit.data.to_vec()).unwrap();
     let expected = concat!(
         r#"{"repo":"did:plc:jq3zvrb5ewg2qgup73qsouze","ops":[],"rev":"3mgdycfub2y22","time":"2026-03-05T15:47:54.716328Z","#,
         r#""commit":"bafyreibfndx6xdngz4xy7xwzbfyzfddtbawc726yitqp3vlxdjx637voce","since":null}"#

@@ -29,11 +29,12 @@ pub(crate) mod link;
 pub(crate) mod state;
 pub(crate) mod table;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
 use penstock_core::stream::StreamId;
 
+use crate::hashed::HashedMap;
 use crate::intake::chain::epochs::Epochs;
 use crate::intake::chain::state::{Gap, Link, State, Verdict, Why};
 use crate::intake::chain::table::{Put, SETTLED, Table};
@@ -44,16 +45,16 @@ pub(crate) struct Chain {
     hasher: RandomState,
     table: Table,
     /// Unsettled repos that found no room in the table, each with its epoch.
-    spilled: HashMap<u64, (State, u16)>,
+    spilled: HashedMap<(State, u16)>,
     /// The newest states that are not certainly written, each with the number of its batch.
-    in_flight: HashMap<u64, (State, u64)>,
+    in_flight: HashedMap<(State, u64)>,
     /// The states of each batch that was sent, oldest first.
     sent: VecDeque<Sent>,
     /// The states of the batch that is being filled, and its number.
     filling: Vec<Filled>,
     number: u64,
     /// What PostgreSQL said of the repos of the chunk at hand, and what the table held of them.
-    told: HashMap<u64, State>,
+    told: HashedMap<State>,
     epochs: Epochs,
     /// Counts up when something was settled.
     generation: u64,
@@ -140,12 +141,12 @@ impl Chain {
         Self {
             hasher: RandomState::new(),
             table: Table::new(bytes),
-            spilled: HashMap::new(),
-            in_flight: HashMap::new(),
+            spilled: HashedMap::default(),
+            in_flight: HashedMap::default(),
             sent: VecDeque::new(),
             filling: Vec::new(),
             number: 0,
-            told: HashMap::new(),
+            told: HashedMap::default(),
             epochs: Epochs::new(),
             generation: 0,
             marks: 0,
