@@ -136,8 +136,10 @@ chaos: tools ## Deletes pods without end, takes the operator and the API server 
 	$(CARGO) build --release -p penstock
 	@PENSTOCK_BIN="$(abspath $(RELEASE))/penstock" scripts/e2e.sh chaos
 
-heal-chaos: ## Kills healers 100 times during a backfill of 2,000 repos, and counts; KILLS, REPOS
-	PENSTOCK_HEAL_REPOS=$(or $(REPOS),2000) PENSTOCK_KILLS=$(or $(KILLS),100) $(CARGO) test -p penstock-heal --test healing kills
+heal-chaos: ## Kills healers and PostgreSQL and takes hosts away 100 times during a backfill of 2,000 repos, reads one of 10^6 records beside hosts that fail, and counts; KILLS, REPOS, RECORDS, SEED
+	@PENSTOCK_HEAL_REPOS=$(or $(REPOS),2000) PENSTOCK_KILLS=$(or $(KILLS),100) PENSTOCK_HEAL_RECORDS=$(or $(RECORDS),1000000) $(CARGO) test -p penstock-heal --test healing -- --exact \
+		kills::a_backfill_is_complete_whatever_is_killed_and_little_is_fetched_twice \
+		hosts::whatever_hosts_do_is_named_and_they_are_left_alone_and_the_others_go_on --nocapture --test-threads=1
 
 image: ## Builds the container image for this machine's processor
 	docker build --tag penstock:dev .

@@ -1,11 +1,9 @@
-//! Whole backfills, with hosts that behave and hosts that do not.
-
-use std::sync::Arc;
+//! Whole backfills.
 
 use penstock_core::backfill::{BackfillRequest, BackfillState, Reason, Scope};
 use penstock_core::settings::{Layers, Settings};
 use penstock_heal::{PutError, Routes};
-use penstock_repo::testing::{MadeRepo, Reply, World, did};
+use penstock_repo::testing::{MadeRepo, did};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -55,78 +53,6 @@ async fn a_backfill_lists_its_repos_and_ends_with_their_counts() {
     assert!(matches!(engine.backfills().put("all", posts).await, Err(PutError::Exists { field: "scope", .. })));
     assert_eq!(engine.backfills().put("all", all).await.unwrap().state, BackfillState::Complete);
     assert!(engine.backfills().delete("all").await.unwrap() && !engine.backfills().delete("all").await.unwrap());
-}
-
-/// Each host does one thing wrong. What it is stands beside the repo, and those of the good host are read meanwhile.
-#[tokio::test(flavor = "multi_thread")]
-async fn hosts_that_fail_are_named_and_the_others_go_on() {
-    let rig = Rig::new().await;
-    let good = rig.host(20, 2);
-    let mut bad_hosts = Vec::new();
-    let mut documents = Vec::new();
-    let mut expected = Vec::new();
-    for (n, (fault, word)) in
-        [("limited", "limited"), ("broken", "unreachable"), ("cut", "cut"), ("other", "commit"), ("gone", "not_found")]
-            .into_iter()
-            .enumerate()
-    {
-        let bad = World::start().await.unwrap();
-        let repo = MadeRepo::of_posts(&did(1000 + n as u64), REV, 5);
-        let (whole, other) = (repo.car(), MadeRepo::of_posts(&did(9999), REV, 5).car());
-        documents.push((repo.account.did.clone(), repo.account.document(&bad.server.url())));
-        expected.push((repo.account.did.clone(), word));
-        bad.meddle(move |asked| {
-            (asked.method() == "com.atproto.sync.getRepo").then(|| match fault {
-                "limited" => Reply::error(429, "RateLimitExceeded"),
-                "broken" => Reply::error(502, "UpstreamFailure"),
-                "cut" => Reply::Cut(whole[..whole.len() / 2].to_vec().into()),
-                "other" => Reply::bytes(other.clone()),
-                _ => Reply::error(400, "RepoNotFound"),
-            })
-        });
-        bad_hosts.push(bad);
-    }
-    let documents = Arc::new(documents);
-    let known = Arc::clone(&documents);
-    rig.world.meddle(move |asked| {
-        let found = known.iter().find(|(did, _)| asked.path.strip_prefix('/') == Some(did));
-        found.map(|(_, document)| Reply::json(200, document))
-    });
-    let mut repos: Vec<String> = expected.iter().map(|(did, _)| did.clone()).collect();
-    repos.extend(good.iter().cloned());
-    // Of two at once, both could be waiting for hosts that fail.
-    let engine = rig.engine(&[("heal.parallelism", "2"), ("heal.attempts", "2")]).await;
-    engine.backfills().put("b", BackfillRequest::new(Scope::Repos(repos))).await.unwrap();
-    let running = Running::start(&engine);
-    rig.until("SELECT done = 20 FROM penstock.backfills").await;
-    rig.until(
-        "SELECT (SELECT count(*) FROM penstock.unhealed WHERE word IN ('cut', 'commit', 'not_found')) = 3
-            AND (SELECT count(*) FROM penstock.repairs WHERE error IS NOT NULL AND lease IS NULL)
-              + (SELECT count(*) FROM penstock.unhealed WHERE word IN ('limited', 'unreachable')) = 2",
-    )
-    .await;
-    running.stop().await;
-    for (did, word) in &expected {
-        let told: Vec<String> = sqlx::query_scalar(
-            "SELECT coalesce(error, '') FROM penstock.repairs WHERE did = $1 UNION ALL SELECT error FROM penstock.unhealed WHERE did = $1",
-        )
-        .bind(did)
-        .fetch_all(rig.store.pool())
-        .await
-        .unwrap();
-        assert!(told.len() == 1 && told[0].contains("127.0.0.1"), "{word}: {told:?}");
-        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM posts WHERE author_did = $1")
-            .bind(did)
-            .fetch_one(rig.store.pool())
-            .await
-            .unwrap();
-        assert_eq!(rows, 0, "{word}: half a repo is none");
-    }
-    rig.assert_equal(&good).await;
-    assert!(
-        bad_hosts[0].hits("com.atproto.sync.getRepo", &expected[0].0) <= 2,
-        "a host that asks for patience gets it"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

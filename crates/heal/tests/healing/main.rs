@@ -4,6 +4,7 @@
 
 mod audits;
 mod backfills;
+mod hosts;
 mod kills;
 mod queue;
 mod rig;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const REV: &str = "3kaaaaaaaaa2a";
 
 /// How long anything may take on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 pub(crate) struct Rig {
     pub(crate) world: World,

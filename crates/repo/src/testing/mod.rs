@@ -8,6 +8,6 @@ mod world;
 
 pub use cbor::dag_cbor;
 pub use made::{Account, MadeBlocks, MadeRepo, car, cid_of, did, node, tree};
-pub use server::{Asked, Reply, Server};
+pub use server::{Asked, Pace, Reply, Server};
 pub use taken::{Taken, take};
 pub use world::World;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use super::*;
-use crate::testing::{Asked, Reply};
+use crate::testing::{Asked, Pace, Reply};
 
 fn is_repo(asked: &Asked) -> bool {
     asked.method() == "com.atproto.sync.getRepo"
@@ -131,7 +131,7 @@ async fn a_host_that_says_nothing_or_drips_is_given_up() {
     let wait = Duration::from_millis(300);
     let error = repos_with(&hang, &[], wait).fetch(&did(0)).await.unwrap_err();
     assert!(matches!(error, RepoError::Unreachable { .. }), "{error}");
-    let drip = answering(Reply::Drip(car, Duration::from_millis(20))).await;
+    let drip = answering(Reply::Drip(car, Pace::new(1, Duration::from_millis(20)))).await;
     let repos = repos_with(&drip, &[], wait);
     assert_eq!(word(&repos.fetch(&did(0)).await), "slow");
     // And is left alone.
@@ -205,7 +205,7 @@ async fn who_does_not_wait_any_longer_leaves_nothing_behind() {
     let world = World::start().await.unwrap();
     world.put(MadeRepo::of_posts(&did(0), REV, 3_000));
     let half = car.slice(..car.len() / 2);
-    world.meddle(move |asked| is_repo(asked).then(|| Reply::Drip(half.clone(), Duration::ZERO)));
+    world.meddle(move |asked| is_repo(asked).then(|| Reply::Drip(half.clone(), Pace::new(1, Duration::ZERO))));
     let folder = std::env::temp_dir().join(format!("penstock-left-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let folder_text = folder.to_string_lossy().into_owned();
