@@ -1,5 +1,7 @@
 //! Snapshots of repos: what they put, take away, leave and name.
 
+use std::sync::Arc;
+
 use penstock_core::entry::Proven;
 use serde_json::value::RawValue;
 
@@ -616,4 +618,26 @@ async fn two_records_of_a_new_repo_that_want_one_place_are_told_apart_over_its_r
     assert_eq!(read.rows(places).await, seen.rows(places).await);
     assert_eq!(read.rows(places).await.len(), 3);
     assert_eq!(host.compare(&read).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_repos_that_point_at_each_other_are_written_at_once() {
+    let db = Db::new().await;
+    let dids: Vec<String> = (0..8).map(|n| format!("did:plc:mutual{n}")).collect();
+    let profile = || put("app.bsky.actor.profile/self", json!({"displayName": "n", "createdAt": TEXT}));
+    let follow =
+        |n: usize, did: &str| put(&format!("app.bsky.graph.follow/f{n}"), json!({"subject": did, "createdAt": TEXT}));
+    let mut ops: Vec<Op> = dids.iter().enumerate().map(|(n, did)| follow(n, did)).collect();
+    ops.push(profile());
+    let host = Arc::new(Host::at(5, &ops));
+    let mut writing = tokio::task::JoinSet::new();
+    for did in dids {
+        let (store, host) = (db.store.clone(), Arc::clone(&host));
+        writing.spawn(async move { store.write_snapshot("w1", &SnapshotRange { did: &did, ..host.all() }).await });
+    }
+    // Nobody waits for the row of somebody who waits for his.
+    while let Some(written) = writing.join_next().await {
+        assert_eq!(written.unwrap().unwrap().added, 9);
+    }
+    assert_eq!(db.rows("SELECT did FROM users WHERE profile_record IS NOT NULL").await.len(), 8);
 }
