@@ -16,7 +16,7 @@ pub(crate) struct Cli {
     /// What to measure. Default: everything.
     #[arg(value_enum)]
     pub(crate) what: Option<What>,
-    /// Events per run. Default: 300,000 for ingest, 100,000 for signed, 24,000 (12 s) for latency, 100,000 for the worker, 500,000 for identity; for live, clients: 5,000.
+    /// Events per run. Default: 300,000 for ingest, 100,000 for signed, 24,000 (12 s) for latency, 100,000 for the worker, 500,000 for identity; for live, clients: 5,000; for backfill, records of each repo: 250; for big, records of the one repo: 1,000,000.
     #[arg(long, value_name = "EVENTS")]
     pub(crate) events: Option<NonZeroU64>,
     /// Runs per measurement; the median is reported.
@@ -28,9 +28,18 @@ pub(crate) struct Cli {
     /// Recording to replay: repeated [u32 little-endian length][frame]. Default: the bundled one.
     #[arg(long, value_name = "FILE")]
     pub(crate) recording: Option<PathBuf>,
+    /// The program `tap` that backfill is measured beside: see docs/performance.md. Without it, that is left out.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tap: Option<PathBuf>,
+    /// Repos of a backfill.
+    #[arg(long, default_value = "400", value_name = "REPOS")]
+    pub(crate) repos: NonZeroU64,
     /// Serves pre-encoded replayed events on this address until stdin ends: the relay of the measurements.
     #[arg(long, hide = true, requires = "events")]
     pub(crate) serve: Option<SocketAddr>,
+    /// Serves so many repos with so many records each on this address until stdin ends: the host of the measurements.
+    #[arg(long, hide = true, requires = "events", conflicts_with = "serve")]
+    pub(crate) host: Option<SocketAddr>,
     /// Signs the commits of these events, and answers as the directory of their accounts.
     #[arg(long, hide = true, requires = "serve")]
     pub(crate) sign: Option<Curve>,
@@ -71,4 +80,10 @@ pub(crate) enum What {
     Tracing,
     /// Many live clients on one dashboard.
     Live,
+    /// Repos read from their host into PostgreSQL.
+    Backfill,
+    /// The memory that a repo of a million records takes.
+    Big,
+    /// Live events while a backfill runs.
+    Beside,
 }

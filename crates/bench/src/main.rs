@@ -8,8 +8,10 @@ mod entries;
 mod error;
 mod figures;
 mod host;
+mod pds;
 mod process;
 mod relay;
+mod repos;
 mod rows;
 mod table;
 
@@ -23,7 +25,7 @@ use penstock_replay::Recording;
 
 use cli::{Cli, What};
 use error::Error;
-use rows::{Bench, identity, ingest, latency, live, proof, signed, tracing, worker};
+use rows::{Bench, backfill, beside, big, identity, ingest, latency, live, proof, signed, tracing, worker};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -41,6 +43,9 @@ async fn run(cli: Cli) -> Result<(), Error> {
     if let (Some(address), Some(events)) = (cli.serve, cli.events) {
         return relay::serve(address, recording, events.get(), cli.sign).await;
     }
+    if let (Some(address), Some(records)) = (cli.host, cli.events) {
+        return pds::serve(address, cli.repos.get(), records.get()).await;
+    }
     let here = std::env::current_exe().map_err(Error::io("find this program"))?;
     let penstock = here.with_file_name("penstock");
     if !penstock.is_file() {
@@ -56,6 +61,8 @@ async fn run(cli: Cli) -> Result<(), Error> {
         events: cli.events.map(NonZeroU64::get),
         recording,
         against: cli.against,
+        repos: cli.repos.get(),
+        tap: cli.tap,
     };
     let wanted = |what| cli.what.is_none_or(|wanted| wanted == what);
     let before = host::load();
@@ -83,6 +90,15 @@ async fn run(cli: Cli) -> Result<(), Error> {
     }
     if wanted(What::Live) {
         lines.extend(live::measure(&bench).await?);
+    }
+    if wanted(What::Backfill) {
+        lines.extend(backfill::measure(&bench).await?);
+    }
+    if wanted(What::Big) {
+        lines.extend(big::measure(&bench).await?);
+    }
+    if wanted(What::Beside) {
+        lines.extend(beside::measure(&bench).await?);
     }
     println!("{}\n\n{}", host::describe(bench.runs, &before), table::markdown(&lines));
     Ok(())

@@ -1,5 +1,8 @@
 //! The measurements.
 
+pub(crate) mod backfill;
+pub(crate) mod beside;
+pub(crate) mod big;
 pub(crate) mod identity;
 pub(crate) mod ingest;
 pub(crate) mod latency;
@@ -7,6 +10,7 @@ pub(crate) mod live;
 mod peer;
 pub(crate) mod proof;
 pub(crate) mod signed;
+mod tap;
 pub(crate) mod tracing;
 pub(crate) mod worker;
 
@@ -52,6 +56,10 @@ pub(crate) struct Bench {
     pub(crate) recording: Recording,
     /// The program that the measured one is compared with.
     pub(crate) against: Option<PathBuf>,
+    /// How many repos a backfill has.
+    pub(crate) repos: u64,
+    /// The peer of a backfill.
+    pub(crate) tap: Option<PathBuf>,
 }
 
 /// An empty Redis without persistence, and a client of it.

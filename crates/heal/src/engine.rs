@@ -16,6 +16,7 @@ use penstock_repo::{RepoError, Repos};
 use penstock_telemetry::admin::CheckHandle;
 use penstock_telemetry::metrics::Metrics;
 use penstock_worker::store::Store;
+use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,9 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// How long after something was taken it is asked again although nothing more was there: others may have held it for a moment.
 const BUSY: Duration = Duration::from_millis(100);
+
+/// So many are taken at once: looking for them costs as much for many as for one. A part of how many may be in hand.
+const SHARE: usize = 4;
 
 /// The pauses between tries to use the database.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -65,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) holder: Box<str>,
     /// Only repos of this backfill.
     pub(crate) only: Option<String>,
+    /// Repos were listed here: there is something to take.
+    pub(crate) listed: Notify,
     hosts: Mutex<Hosts>,
     policy: Policy,
     /// What is in hand, with what ends the work on it.
@@ -99,6 +105,7 @@ impl Engine {
             backfills: Backfills::new(store.clone()),
             events: Events::new(metrics.clone(), &database),
             carried: Carried::new(Arc::clone(&settings))?,
+            listed: Notify::new(),
             hosts: Mutex::new(Hosts::new(settings.heal.of_host.get())),
             policy: Policy::from(&settings.heal),
             held: Mutex::default(),
@@ -145,11 +152,16 @@ impl Engine {
         let mut jobs: JoinSet<()> = JoinSet::new();
         let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
         let mut found = false;
+        let mut looked: Option<Instant> = None;
         while !stop.is_cancelled() {
             let free = most.saturating_sub(jobs.len());
+            let rest = looked.map_or(Duration::ZERO, |looked| BUSY.saturating_sub(looked.elapsed()));
             let pause = if free == 0 {
                 None
+            } else if free < most.div_ceil(SHARE) && found && !rest.is_zero() {
+                Some(rest)
             } else {
+                looked = Some(Instant::now());
                 match shared.queue.take(u32::try_from(free).unwrap_or(u32::MAX), &shared.closed()).await {
                     Ok(taken) => {
                         shared.events.answered();
@@ -178,6 +190,7 @@ impl Engine {
                 () = stop.cancelled() => break,
                 Some(ended) = jobs.join_next() => ended?,
                 () = async { tokio::time::sleep(pause.unwrap_or_default()).await }, if pause.is_some() => {}
+                () = shared.listed.notified(), if pause.is_some() => {}
             }
             while let Some(ended) = jobs.try_join_next() {
                 ended?;

@@ -60,6 +60,7 @@ impl Shared {
             if !self.backfills.listed(&self.holder, &listing, &page.repos, next).await? {
                 return Ok(());
             }
+            self.listed.notify_one();
             let Some(next) = next else { return Ok(()) };
             listing.cursor = Some(next.to_owned());
             listing.room = listing.room.saturating_sub(page.repos.len() as u64);

@@ -204,9 +204,10 @@ impl Queue {
     /// # Errors
     /// What PostgreSQL or the connection says, as of all functions here.
     pub async fn take(&self, most: u32, closed: &Closed) -> sqlx::Result<Vec<Taken>> {
+        // A lease that a crash of the server takes back is another healer's: two may read a repo, and both write the same.
         let rows = self
             .store
-            .in_transaction(async |tx| {
+            .in_unhurried_transaction(async |tx| {
                 let bounds: Vec<(String, Option<f64>, Option<i32>, bool)> =
                     sqlx::query_as(BOUNDS).fetch_all(&mut *tx).await?;
                 let bounds: Vec<Bound> = bounds.into_iter().map(Bound::from).collect();

@@ -112,18 +112,21 @@ impl Reader<'_> {
         let mut written = resumed.cloned().unwrap_or_default();
         (written.rev, written.started) = (outcome.rev.clone(), started.to_string());
         let (mut after, mut remembered) = (resumed.map(|resumed| resumed.after.clone().into()), Instant::now());
-        let mut next = self.next(&mut repo, after.as_deref()).await?;
+        let mut records = self.next(&mut repo, after.as_deref()).await?;
+        let mut next = if records.is_empty() { Vec::new() } else { self.next(&mut repo, None).await? };
         loop {
-            let records = std::mem::take(&mut next);
-            next = if records.is_empty() { Vec::new() } else { self.next(&mut repo, None).await? };
             let is_last = next.is_empty();
             let last = records.last().map(|record| record.path.clone());
             let through = if is_last { None } else { last };
             let range = Range { after: after.take(), through, records };
-            self.take(did, aim, started, &range, &mut outcome).await?;
+            // While one range is written the one after the next is read.
+            let reading = async { if is_last { Ok(Vec::new()) } else { self.next(&mut repo, None).await } };
+            let (taken, read) = tokio::join!(self.take(did, aim, started, &range, &mut outcome), reading);
+            taken?;
             if is_last {
                 break;
             }
+            (records, next) = (next, read?);
             if let (Aim::Write, Some(through)) = (aim, &range.through) {
                 written.records += range.records.len() as u64;
                 written.after = through.to_string();

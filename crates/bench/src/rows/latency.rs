@@ -44,15 +44,17 @@ const BLOCK: u64 = 1_000;
 
 /// One event, as the relay sends it and as it stands in the stream.
 #[derive(Clone, Debug)]
-struct Sample {
-    frame: Bytes,
+pub(super) struct Sample {
+    pub(super) frame: Bytes,
     seq: u64,
+    /// Whose it is.
+    pub(super) did: String,
     kind: EventKind,
     data: Vec<u8>,
 }
 
 /// When each event was sent, in order.
-type Sending = JoinHandle<Result<Vec<Instant>, Error>>;
+pub(super) type Sending = JoinHandle<Result<Vec<Instant>, Error>>;
 
 /// Measures row 3.
 pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Line>, Error> {
@@ -62,7 +64,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Line>, Error> {
     let samples = samples(&bench.replay(events))?;
     for run in 1..=bench.runs {
         let store = bench.store().await?;
-        let (address, sending) = through_relay(samples.clone())?;
+        let (address, sending) = through_relay(samples.clone(), RATE)?;
         let admin = relay::free_address()?;
         let reading = read(bench, &store, samples.last().map_or(0, |sample| sample.seq)).await?;
         let mut ingest = bench.ingest(&store, &format!("ws://{address}"), admin)?;
@@ -105,19 +107,19 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Vec<Line>, Error> {
 }
 
 /// The events of the replay that make an entry.
-fn samples(replay: &penstock_replay::Settings) -> Result<Vec<Sample>, Error> {
+pub(super) fn samples(replay: &penstock_replay::Settings) -> Result<Vec<Sample>, Error> {
     let limits = Limits::default();
     let mut samples = Vec::new();
     for frame in penstock_replay::frames(replay)? {
         if let Frame::Event(event) = penstock_wire::decode(&frame, &limits)? {
-            samples.push(Sample { frame, seq: event.seq, kind: event.kind, data: event.data.to_vec() });
+            samples.push(Sample { frame, seq: event.seq, did: event.did.into(), kind: event.kind, data: event.data.to_vec() });
         }
     }
     Ok(samples)
 }
 
 /// Opens a relay for one client, which sends the frames at the pace as soon as the client is there.
-fn through_relay(samples: Vec<Sample>) -> Result<(SocketAddr, Sending), Error> {
+pub(super) fn through_relay(samples: Vec<Sample>, rate: f64) -> Result<(SocketAddr, Sending), Error> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::io("open a relay"))?;
     let address = listener.local_addr().map_err(Error::io("open a relay"))?;
     let sending = thread::spawn(move || {
@@ -127,7 +129,7 @@ fn through_relay(samples: Vec<Sample>) -> Result<(SocketAddr, Sending), Error> {
             what: "shake hands with ingest",
             source: std::io::Error::other(error.to_string()),
         })?;
-        paced(&samples, |sample| {
+        paced(&samples, rate, |sample| {
             socket.send(Message::Binary(sample.frame.clone())).map_err(Error::socket("send a frame"))
         })
         .inspect(|_| {
@@ -152,7 +154,7 @@ fn straight(samples: Vec<Sample>, store: &Store) -> Result<Sending, Error> {
         while answers.read(&mut buffer).is_ok_and(|read| read > 0) {}
     });
     Ok(thread::spawn(move || {
-        paced(&samples, |sample| {
+        paced(&samples, RATE, |sample| {
             let mut command = b"*9\r\n".to_vec();
             let seq = sample.seq.to_string();
             let names = [b"XADD", key.as_bytes(), b"*", field::TYPE.as_bytes(), sample.kind.as_str().as_bytes()];
@@ -164,12 +166,16 @@ fn straight(samples: Vec<Sample>, store: &Store) -> Result<Sending, Error> {
 }
 
 /// Sends each sample when its time has come, and returns when that was.
-fn paced(samples: &[Sample], mut send: impl FnMut(&Sample) -> Result<(), Error>) -> Result<Vec<Instant>, Error> {
+fn paced(
+    samples: &[Sample],
+    rate: f64,
+    mut send: impl FnMut(&Sample) -> Result<(), Error>,
+) -> Result<Vec<Instant>, Error> {
     let mut random = StdRng::seed_from_u64(1);
     let mut due = Instant::now();
     let mut sent = Vec::with_capacity(samples.len());
     for sample in samples {
-        due += Duration::from_secs_f64(-(1.0 - random.random_range(0.0..1.0_f64)).ln() / RATE);
+        due += Duration::from_secs_f64(-(1.0 - random.random_range(0.0..1.0_f64)).ln() / rate);
         thread::sleep(due.saturating_duration_since(Instant::now()));
         sent.push(Instant::now());
         send(sample)?;
@@ -225,7 +231,7 @@ fn latencies(samples: &[Sample], sent: &[Instant], arrivals: &[(u64, Instant)]) 
     Ok(millis)
 }
 
-fn joined(sending: Sending) -> Result<Vec<Instant>, Error> {
+pub(super) fn joined(sending: Sending) -> Result<Vec<Instant>, Error> {
     sending.join().unwrap_or_else(|_| {
         Err(Error::Io { what: "send the events", source: std::io::Error::other("the sender died") })
     })

@@ -206,9 +206,31 @@ impl Store {
         &self,
         act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> sqlx::Result<T> {
+        self.run(false, act).await
+    }
+
+    /// The same without waiting for the disk: a crash of the server may take it back, with all that came after it and nothing that came
+    /// before. Only for what is done again unless a later transaction says that it is done.
+    ///
+    /// # Errors
+    /// As [`Self::in_transaction`].
+    pub async fn in_unhurried_transaction<T>(
+        &self,
+        act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        self.run(true, act).await
+    }
+
+    async fn run<T>(
+        &self,
+        is_unhurried: bool,
+        act: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
         let mut conn = self.connection().await?;
         let done = async {
-            let mut tx = self.head.begin(&mut conn).await?;
+            let head = &self.head;
+            let mut tx =
+                if is_unhurried { head.begin_unhurried(&mut conn).await? } else { head.begin(&mut conn).await? };
             let done = act(&mut tx).await?;
             tx.commit().await?;
             Ok(done)

@@ -145,23 +145,36 @@ impl Existing {
             seen.take_rows(*table, rows);
         }
         for (table, pairs) in &pairs {
-            let of = statements.of(*table);
-            let by_pair = if locks == Locks::Rows { of.by_pair() } else { of.by_pair_unlocked() };
-            let Some(by_pair) = by_pair else { continue };
-            let rows: Vec<KeyedRow> = sqlx::query_as(by_pair)
-                .bind(pairs.iter().map(|pair| &*pair.a).bind_iter())
-                .bind(pairs.iter().map(|pair| &*pair.b).bind_iter())
-                .fetch_all(&mut *conn)
-                .await?;
-            for (uri, rev, entry_id, a, b) in rows {
-                if let Some(pair) = pair_of(*table, a, b) {
-                    seen.holders.insert(pair, (uri, Version::from_columns(rev, entry_id.as_deref())));
-                }
-            }
+            seen.read_holders(conn, statements, *table, pairs, locks).await?;
         }
         let wanted: BTreeSet<Pair> = pairs.into_values().flatten().chain(seen.holders.keys().cloned()).collect();
         seen.read_waiting(conn, statements, wanted, gone).await?;
         Ok(seen)
+    }
+
+    /// Reads which rows of a table hold pairs.
+    pub(super) async fn read_holders(
+        &mut self,
+        conn: &mut PgConnection,
+        statements: &Statements,
+        table: Table,
+        pairs: &BTreeSet<Pair>,
+        locks: Locks,
+    ) -> sqlx::Result<()> {
+        let of = statements.of(table);
+        let by_pair = if locks == Locks::Rows { of.by_pair() } else { of.by_pair_unlocked() };
+        let Some(by_pair) = by_pair else { return Ok(()) };
+        let rows: Vec<KeyedRow> = sqlx::query_as(by_pair)
+            .bind(pairs.iter().map(|pair| &*pair.a).bind_iter())
+            .bind(pairs.iter().map(|pair| &*pair.b).bind_iter())
+            .fetch_all(&mut *conn)
+            .await?;
+        for (uri, rev, entry_id, a, b) in rows {
+            if let Some(pair) = pair_of(table, a, b) {
+                self.holders.insert(pair, (uri, Version::from_columns(rev, entry_id.as_deref())));
+            }
+        }
+        Ok(())
     }
 
     async fn read_guards(
@@ -201,7 +214,7 @@ impl Existing {
     }
 
     /// Reads the next in line for each pair: never all that wait, since one repo can create any number of them.
-    async fn read_waiting(
+    pub(super) async fn read_waiting(
         &mut self,
         conn: &mut PgConnection,
         statements: &Statements,

@@ -65,4 +65,14 @@ impl Head {
         let head = Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner));
         conn.begin_with(AssertSqlSafe(head)).await
     }
+
+    /// Begins a transaction whose commit does not wait for the disk: a crash of the server may take it back, with all that came after
+    /// it and nothing that came before. Only for what is done again unless a later transaction says that it is done.
+    pub(super) async fn begin_unhurried<'c>(
+        &self,
+        conn: &'c mut PgConnection,
+    ) -> sqlx::Result<Transaction<'c, Postgres>> {
+        let head = Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner));
+        conn.begin_with(AssertSqlSafe(format!("{head};\nSET LOCAL synchronous_commit = off"))).await
+    }
 }

@@ -81,8 +81,22 @@ pub(crate) async fn write(
     search_vector: bool,
     tally: &mut Tally,
 ) -> sqlx::Result<()> {
+    let is_wanted = |did: &str| {
+        let mut by = batch.subjects.range((did, "")..).take_while(|(subject, _)| *subject == did);
+        batch.actors.contains_key(did) || by.any(|(_, by)| !guards.is_forbidden(by))
+    };
+    // All that are made are made first and in their order: two repos that point at each other would wait for each other's row.
+    let missing: Vec<&str> = guards.missing.iter().map(String::as_str).filter(|did| is_wanted(did)).collect();
+    let made = if missing.is_empty() {
+        Vec::new()
+    } else {
+        insert(conn, MAKE, missing.iter().copied(), search_vector).await?
+    };
+    tally.users += fresh(&made);
+    let made: BTreeSet<&str> = made.iter().map(|(did, _)| did.as_str()).collect();
     for (sql, dids) in [(HANDLES, &changed.handles), (PROFILES, &changed.profiles)] {
-        let dids: Vec<&str> = dids.iter().copied().filter(|did| takes_did(did)).collect();
+        // Those that were made just now say what is known already.
+        let dids: Vec<&str> = dids.iter().copied().filter(|did| takes_did(did) && !made.contains(did)).collect();
         if !dids.is_empty() {
             let written = insert(conn, sql, dids.into_iter(), search_vector).await?;
             tally.users += fresh(&written);
@@ -91,20 +105,7 @@ pub(crate) async fn write(
     if !changed.profiles.is_empty() {
         *tally.rows.entry("users").or_default() += changed.profiles.len() as u64;
     }
-    let is_wanted = |did: &str| {
-        let mut by = batch.subjects.range((did, "")..).take_while(|(subject, _)| *subject == did);
-        batch.actors.contains_key(did) || by.any(|(_, by)| !guards.is_forbidden(by))
-    };
-    let missing = guards.missing.iter().map(String::as_str);
-    let missing: Vec<&str> = missing
-        .filter(|did| !changed.handles.contains(did) && !changed.profiles.contains(did) && is_wanted(did))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let made = insert(conn, MAKE, missing.iter().copied(), search_vector).await?;
-    tally.users += fresh(&made);
-    let unlocked: Vec<_> = made.iter().map(|(did, _)| did).filter(|did| !batch.actors.contains_key(&***did)).collect();
+    let unlocked: Vec<&str> = made.into_iter().filter(|did| !batch.actors.contains_key(did)).collect();
     if !unlocked.is_empty() {
         sqlx::query(LOOK_AGAIN).bind(unlocked).bind(search_vector).execute(conn).await?;
     }

@@ -33,7 +33,7 @@ impl Store {
     ) -> sqlx::Result<Finished> {
         let prefix = Some(&root[..PREFIX]).filter(|_| root.iter().any(|byte| *byte != 0));
         let query = sqlx::query(FINISH).bind(did).bind(rev).bind(prefix).bind(started.ms as f64).bind(END);
-        let done = self.in_transaction(async |tx| query.execute(tx).await).await?;
+        let done = self.in_unhurried_transaction(async |tx| query.execute(tx).await).await?;
         Ok(if done.rows_affected() > 0 { Finished::Whole } else { Finished::Incomplete })
     }
 }

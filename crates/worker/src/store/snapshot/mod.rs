@@ -7,7 +7,11 @@
 //! A range is written the way entries are: locked, compared, decided and written, all in one transaction; only what is too many
 //! goes in transactions of its own where there is much of it. What stands at a later rev stays. What is equal is left alone, so
 //! the repo's row keeps up to where the snapshot covers it: events at or below its rev that come later change nothing there.
+//!
+//! Commits of ranges, and that of the end, do not wait for the disk. A crash of the server may take the last of them back, always along
+//! with all that came after them: whoever says that a repo is done, in a transaction that does wait, says it of rows that stay.
 
+mod absent;
 mod compare;
 mod content;
 mod counts;
@@ -181,7 +185,8 @@ impl Store {
     }
 
     /// Closes a snapshot whose ranges are all written: the repo is as of its rev, its chain continues from there, and it is no longer
-    /// desynchronized unless it was marked after `started`. A root of zeros is not known.
+    /// desynchronized unless it was marked after `started`. A root of zeros is not known. A crash of the server may take it back until
+    /// something later is known to be on its disk.
     ///
     /// # Errors
     /// When PostgreSQL cannot be reached.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 
+use super::absent::Known;
 use super::content::{Content, Wanted};
 use super::inspect::{self, Found};
-use super::{SnapshotRange, SnapshotWritten, profile};
+use super::{SnapshotRange, SnapshotWritten, absent, profile};
 use penstock_core::settings::Projection;
 
 use crate::store::accounts;
@@ -45,6 +46,8 @@ struct Piece<'p> {
     after: Option<&'p str>,
     /// The last path of the range.
     end: &'p str,
+    /// Whether it is looked for rows even where none can be: others write them too.
+    distrusts: bool,
 }
 
 /// What a piece did, and the path through which it went.
@@ -71,7 +74,7 @@ impl Store {
         let mut after = range.after.map(str::to_owned);
         let mut to = None;
         loop {
-            let piece = Piece { after: after.as_deref(), end: to.as_deref().unwrap_or(end) };
+            let piece = Piece { after: after.as_deref(), end: to.as_deref().unwrap_or(end), distrusts: false };
             let Done { through, written: more, stale } = match self.write_piece(worker, &content, &piece).await {
                 Ok(done) => done,
                 // One of the records is at fault: halved until it is alone.
@@ -107,7 +110,8 @@ impl Store {
         let miscounted = self.miscounted(content, piece.after, piece.end).await.map_err(Fault::from)?;
         let miscounted: Vec<String> = miscounted.into_iter().map(|(uri, _)| uri).collect();
         loop {
-            match self.attempt_piece(worker, content, piece, &miscounted).await {
+            let piece = Piece { distrusts: attempt > 1, ..*piece };
+            match self.attempt_piece(worker, content, &piece, &miscounted).await {
                 Err(fault) if fault.is_race() && attempt < ATTEMPTS => attempt += 1,
                 Err(fault) if fault.is_of_connection() && !is_renewed => is_renewed = true,
                 other => return Ok(other?),
@@ -125,7 +129,8 @@ impl Store {
         let mut conn = self.connection().await?;
         let written = async {
             self.reserved.cover_first(&self.head, &mut conn, content.started()).await?;
-            let mut tx = self.head.begin(&mut conn).await?;
+            // What is written is written once more unless the repair is said to be done, which is said after it.
+            let mut tx = self.head.begin_unhurried(&mut conn).await?;
             let done = self.transact_piece(&mut tx, worker, content, piece, miscounted).await?;
             tx.commit().await?;
             Ok(done)
@@ -167,12 +172,14 @@ impl Store {
         let continues = floors.part.as_ref().is_some_and(|(part, through)| {
             Some(&part.rev) == version.rev.as_ref() && piece.after.is_some_and(|after| after <= through.as_str())
         });
+        // One that is written once more is no surprise.
+        let follows =
+            continues && floors.part.as_ref().is_some_and(|(_, through)| piece.after == Some(through.as_str()));
         let stored =
             if floors.is_fresh && continues { Vec::new() } else { self.stored_in(conn, content, piece, None).await? };
-        let is_fresh = piece.after.is_none() && stored.is_empty() && {
-            let all = Piece { after: None, end: END };
-            stored_of(conn, self, did, &all, None, 1).await?.is_empty()
-        };
+        let is_fresh = piece.after.is_none()
+            && stored.is_empty()
+            && (piece.end >= END || self::stored(conn, self, did, None, END, None, 1).await?.is_empty());
         let last = stored.last().filter(|_| stored.len() >= STORED).map(|uri| path_of(did, uri).to_owned());
         let end = last.as_deref().unwrap_or(piece.end);
         let wanted = if end == piece.end { wanted } else { content.wanted(piece.after, end) };
@@ -183,7 +190,16 @@ impl Store {
         let ops: BTreeMap<&str, &Op<'_>> = wanted.ops.values().chain(extras).map(|op| (&*op.uri, op)).collect();
         let change = |op| Change { op, version: version.clone(), settles: true };
         let mut changes: BTreeMap<&str, Change<'_, '_>> = ops.iter().map(|(uri, op)| (*uri, change(*op))).collect();
-        let seen = Existing::read(conn, &self.statements, &changes, &guards.gone(&batch)).await?;
+        let known = if piece.distrusts {
+            Known::Nothing
+        } else if is_fresh {
+            Known::Empty
+        } else if floors.is_fresh && follows && absent::is_quiet(conn, did, version).await? {
+            Known::OnlyRanges
+        } else {
+            Known::Nothing
+        };
+        let seen = absent::read(conn, &self.statements, did, known, &changes, &guards.gone(&batch)).await?;
         if seen.has_other_subject(&verified) {
             return Err(Fault::Moved);
         }
@@ -263,7 +279,7 @@ impl Store {
         piece: &Piece<'_>,
         homes: Option<&[Table]>,
     ) -> sqlx::Result<Vec<String>> {
-        stored_of(conn, self, content.did, piece, homes, STORED).await
+        stored(conn, self, content.did, piece.after, piece.end, homes, STORED).await
     }
 
     /// Finds the accounts whose verifications the piece may write, move or take away.
@@ -289,17 +305,6 @@ impl Store {
         }));
         Ok(verified)
     }
-}
-
-async fn stored_of(
-    conn: &mut PgConnection,
-    store: &Store,
-    did: &str,
-    piece: &Piece<'_>,
-    homes: Option<&[Table]>,
-    most: usize,
-) -> sqlx::Result<Vec<String>> {
-    stored(conn, store, did, piece.after, piece.end, homes, most).await
 }
 
 /// Lists the URIs of what is stored of a repo between two paths, in order.

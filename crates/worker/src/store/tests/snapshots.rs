@@ -1,5 +1,7 @@
 //! Snapshots of repos: what they put, take away, leave and name.
 
+use std::sync::Arc;
+
 use penstock_core::entry::Proven;
 use serde_json::value::RawValue;
 
@@ -581,4 +583,84 @@ async fn what_the_appview_wrote_itself_gives_way_to_the_repo() {
     host.write(&db).await;
     assert_eq!(db.rows("SELECT text FROM posts").await, [json!({"text": "ours"})]);
     assert_eq!(db.rows("SELECT post_uri FROM post_aggregations").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_writes_of_a_new_repo_between_its_ranges_gives_way_to_the_repo() {
+    let db = Db::new().await;
+    let (p, q) = (post_uri(B, "p"), post_uri(B, "q"));
+    let host = Host::at(5, &[like("a", &p), like("b", &q), post("c", "ours"), post("d", "ours")]);
+    let cut = "app.bsky.feed.like/a";
+    let range = SnapshotRange { through: Some(cut), records: &host.records[..1], ..host.all() };
+    db.store.write_snapshot("w1", &range).await.unwrap();
+    // Under the same key, and in the same place.
+    db.execute(
+        "INSERT INTO posts (uri, cid, author_did, text, created_at)
+           VALUES ('at://did:plc:a/app.bsky.feed.post/d', 'c', 'did:plc:a', 'theirs', now());
+         INSERT INTO post_aggregations (post_uri) SELECT uri FROM posts;
+         INSERT INTO likes (uri, user_did, post_uri, created_at)
+           VALUES ('at://did:plc:a/app.bsky.feed.like/b', 'did:plc:a', 'at://did:plc:b/app.bsky.feed.post/q', now())",
+    )
+    .await;
+    let rest = SnapshotRange { after: Some(cut), records: &host.records[1..], ..host.all() };
+    let written = db.store.write_snapshot("w1", &rest).await.unwrap();
+    assert_eq!((written.added, written.changed), (1, 2));
+    assert_eq!(db.store.finish_snapshot(A, &host.rev, &[1; 32], host.started).await.unwrap(), Finished::Whole);
+    assert_eq!(host.compare(&db).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repo_of_which_only_a_later_deletion_is_known_does_not_get_the_record_back() {
+    let db = Db::new().await;
+    let long = format!("app.bsky.feed.post/{}", "k".repeat(500));
+    let note = |path: &str| put(path, json!({"text": "x", "createdAt": TEXT}));
+    db.apply(&[live(6, A, vec![delete("app.bsky.feed.post/p"), delete(&long)])]).await;
+    let host = Host::at(5, &[post("p", "old"), post("q", "new"), note(&long)]);
+    let written = host.write(&db).await;
+    assert_eq!((written.added, written.newer), (1, 2));
+    assert_eq!(db.rows("SELECT text FROM posts").await, [json!({"text": "new"})]);
+    assert_eq!(db.rows("SELECT uri FROM penstock.records").await, [] as [Value; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_records_of_a_new_repo_that_want_one_place_are_told_apart_over_its_ranges() {
+    let (seen, read) = (Db::new().await, Db::new().await);
+    let p = post_uri(B, "p");
+    let ops = [like("a", &p), like("b", &p), like("c", &p)];
+    seen.apply(&[live(5, A, ops.to_vec())]).await;
+    let host = Host::at(5, &ops);
+    let mut after = None;
+    for at in 0..3 {
+        let through = (at < 2).then(|| &*host.records[at].path);
+        let range = SnapshotRange { after, through, records: &host.records[at..=at], ..host.all() };
+        read.store.write_snapshot("w1", &range).await.unwrap();
+        after = through;
+    }
+    assert_eq!(read.store.finish_snapshot(A, &host.rev, &[1; 32], host.started).await.unwrap(), Finished::Whole);
+    let places = "SELECT uri FROM likes UNION ALL SELECT 'waits ' || uri FROM penstock.shadowed ORDER BY 1";
+    assert_eq!(read.rows(places).await, seen.rows(places).await);
+    assert_eq!(read.rows(places).await.len(), 3);
+    assert_eq!(host.compare(&read).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_repos_that_point_at_each_other_are_written_at_once() {
+    let db = Db::new().await;
+    let dids: Vec<String> = (0..8).map(|n| format!("did:plc:mutual{n}")).collect();
+    let profile = || put("app.bsky.actor.profile/self", json!({"displayName": "n", "createdAt": TEXT}));
+    let follow =
+        |n: usize, did: &str| put(&format!("app.bsky.graph.follow/f{n}"), json!({"subject": did, "createdAt": TEXT}));
+    let mut ops: Vec<Op> = dids.iter().enumerate().map(|(n, did)| follow(n, did)).collect();
+    ops.push(profile());
+    let host = Arc::new(Host::at(5, &ops));
+    let mut writing = tokio::task::JoinSet::new();
+    for did in dids {
+        let (store, host) = (db.store.clone(), Arc::clone(&host));
+        writing.spawn(async move { store.write_snapshot("w1", &SnapshotRange { did: &did, ..host.all() }).await });
+    }
+    // Nobody waits for the row of somebody who waits for his.
+    while let Some(written) = writing.join_next().await {
+        assert_eq!(written.unwrap().unwrap().added, 9);
+    }
+    assert_eq!(db.rows("SELECT did FROM users WHERE profile_record IS NOT NULL").await.len(), 8);
 }
