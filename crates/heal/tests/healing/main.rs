@@ -7,3 +7,4 @@ mod backfills;
 mod kills;
 mod queue;
 mod rig;
+mod widened;
