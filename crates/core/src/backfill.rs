@@ -42,8 +42,8 @@ pub enum Scope {
 }
 
 /// What a backfill is to do: the body of `PUT /backfills/{name}`, such as
-/// `{"scope":{"collection":"app.bsky.feed.post"},"rate":20}`. The same name again changes rate, parallelism, priority and
-/// suspension; another scope or relay is refused.
+/// `{"scope":{"collection":"app.bsky.feed.post"},"rate":20}`. The same name again changes rate, parallelism, priority,
+/// suspension and `verify`; another scope or relay is refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackfillRequest {
@@ -64,6 +64,9 @@ pub struct BackfillRequest {
     /// Whether to begin no further repo for now.
     #[serde(default)]
     pub suspend: bool,
+    /// Whether to write only what a signature proves: repos whose host offers no CAR are given up then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verify: bool,
 }
 
 /// What a backfill is doing.
@@ -90,6 +93,9 @@ pub struct BackfillStatus {
     pub name: String,
     /// Which repos.
     pub scope: Scope,
+    /// Why: `backfill` where somebody asked for it, else the reason of its repairs, such as `filter`.
+    #[serde(default)]
+    pub reason: String,
     /// The relay that lists them.
     pub relay: Option<String>,
     /// Repos a second at most.
@@ -98,6 +104,9 @@ pub struct BackfillStatus {
     pub parallelism: Option<u32>,
     /// Place among backfills.
     pub priority: i16,
+    /// Whether only what a signature proves is written.
+    #[serde(default)]
+    pub verify: bool,
     /// What it is doing.
     pub state: BackfillState,
     /// How many repos were listed so far.
@@ -239,7 +248,7 @@ impl BackfillRequest {
     /// Makes one with every default.
     #[must_use]
     pub const fn new(scope: Scope) -> Self {
-        Self { scope, relay: None, rate: None, parallelism: None, priority: 0, suspend: false }
+        Self { scope, relay: None, rate: None, parallelism: None, priority: 0, suspend: false, verify: false }
     }
 
     /// Checks the fields, and leaves out repos that are named twice.

@@ -128,6 +128,10 @@ pub mod state {
     pub const DATA_LOSS: &str = "dataLoss";
     /// What is carried, as a [`Summary`](crate::filter::Summary): the rules under which the events up to the cursor were chosen.
     pub const FILTER: &str = "filter";
+    /// Backfills that ingest has still to register, as a list: of what a change of the filter let in.
+    pub const OWED: &str = "owed";
+    /// What the filter left out, as [`LeftOut`](crate::filter::LeftOut).
+    pub const LEFT_OUT: &str = "leftOut";
     /// What was found of the commits, as [`Verified`](crate::verified::Verified).
     pub const VERIFIED: &str = "verified";
 

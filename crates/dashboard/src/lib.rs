@@ -10,6 +10,7 @@ mod database;
 mod dead_letters;
 mod error;
 mod events;
+mod filter;
 mod live;
 mod messages;
 mod peer;

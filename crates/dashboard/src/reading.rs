@@ -8,6 +8,7 @@ use fred::interfaces::{ClientLike, HashesInterface, KeysInterface, ListInterface
 use fred::types::Value;
 use fred::types::config::Options;
 use penstock_core::data::EventKind;
+use penstock_core::filter::{LeftOut, Summary};
 use penstock_core::keys::Keys;
 use penstock_core::live::{RECORD_COUNTS, Status, cluster, state};
 use penstock_core::verified::Verified;
@@ -68,6 +69,10 @@ pub(crate) struct IngestState {
     pub(crate) lacking: Option<String>,
     /// What it found of the commits.
     pub(crate) verified: Option<Verified>,
+    /// The rules by which the events up to the cursor were chosen; everything is carried where none stand there.
+    pub(crate) filter: Summary,
+    /// What its filter left out.
+    pub(crate) left_out: Option<LeftOut>,
 }
 
 /// Asks Redis for everything in one pipeline.
@@ -87,6 +92,8 @@ pub(crate) async fn read(client: &Client, keys: &Keys, timeout: Duration) -> Res
         state::DATA_LOSS,
         state::LACKING,
         state::VERIFIED,
+        state::FILTER,
+        state::LEFT_OUT,
     ];
     let () = ask.get(keys.status()).await?;
     let () = ask.get(keys.cursor()).await?;
@@ -152,8 +159,9 @@ impl Reading {
 
 // === impl IngestState ===
 
-impl From<[Option<String>; 7]> for IngestState {
-    fn from([event_time, paused, gaps, resets, data_loss, lacking, verified]: [Option<String>; 7]) -> Self {
+impl From<[Option<String>; 9]> for IngestState {
+    fn from(fields: [Option<String>; 9]) -> Self {
+        let [event_time, paused, gaps, resets, data_loss, lacking, verified, filter, left_out] = fields;
         Self {
             event_time,
             paused: paused.as_deref() == Some("1"),
@@ -162,6 +170,8 @@ impl From<[Option<String>; 7]> for IngestState {
             data_loss: number(data_loss),
             lacking,
             verified: verified.and_then(|text| Verified::read(&text)),
+            filter: filter.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+            left_out: left_out.and_then(|text| serde_json::from_str(&text).ok()),
         }
     }
 }

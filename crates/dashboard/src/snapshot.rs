@@ -10,6 +10,7 @@ use penstock_core::time;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::filter::Filter;
 use crate::reading::{Reading, RedisMemory};
 use crate::rows::{FlowFigures, Rows};
 use crate::system::SystemHealth;
@@ -127,6 +128,8 @@ pub(crate) struct Ingest<'r> {
     stream_cap: u64,
     /// What ingest found of the commits that it verified; null if no ingest reports.
     verification: Option<Verification<'r>>,
+    /// Which records are carried, and what was left out; null if no ingest reports.
+    filter: Option<Filter<'r>>,
 }
 
 // === impl Snapshot ===
@@ -221,6 +224,7 @@ fn ingest(reading: &Reading, stream_cap: u64, now: Timestamp) -> Ingest<'_> {
         stream_cap,
         // Without a status there is no ingest, and the rest is what the last one left.
         verification: reading.status.as_ref().and(state.verified.as_ref()).map(Verification::of),
+        filter: reading.status.as_ref().map(|_| Filter::of(&state.filter, state.left_out.as_ref())),
     }
 }
 
@@ -269,7 +273,7 @@ mod tests {
         assert_eq!(metrics, expected);
         let expected = json!({
             "eventTime": null, "lagSeconds": null, "paused": false, "gaps": 0, "resets": 0, "dataLoss": 0,
-            "bulkLength": 0, "streamCap": 500_000, "verification": null,
+            "bulkLength": 0, "streamCap": 500_000, "verification": null, "filter": null,
         });
         assert_eq!(ingest, expected);
     }

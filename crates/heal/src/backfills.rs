@@ -50,8 +50,8 @@ pub enum PutError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listing {
     pub(crate) name: String,
-    /// None: all.
-    pub(crate) collection: Option<String>,
+    pub(crate) scope: Scope,
+    pub(crate) reason: String,
     pub(crate) relay: Option<String>,
     pub(crate) cursor: Option<String>,
     /// How many requests failed in a row.
@@ -77,15 +77,16 @@ pub(crate) const AHEAD: u64 = 50_000;
 const LOOK_BACK: f64 = 60.0;
 
 const PUT: &str = "\
-INSERT INTO penstock.backfills (name, scope, relay, rate, parallelism, priority, suspended, state, listed, total)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (name) DO NOTHING";
+INSERT INTO penstock.backfills (name, scope, relay, rate, parallelism, priority, suspended, state, listed, total, verify)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (name) DO NOTHING";
 
 const CHANGE: &str = "\
-UPDATE penstock.backfills SET rate = $2, parallelism = $3, priority = $4, suspended = $5 WHERE name = $1";
+UPDATE penstock.backfills SET rate = $2, parallelism = $3, priority = $4, suspended = $5, verify = $6 WHERE name = $1";
 
 /// Those that wait follow, but for those that are more urgent for another reason.
 const CHANGE_PRIORITY: &str = "\
-UPDATE penstock.repairs SET priority = $2 WHERE backfill = $1 AND reason = 'backfill' AND priority <> $2";
+UPDATE penstock.repairs AS r SET priority = $2 FROM penstock.backfills AS b
+ WHERE b.name = $1 AND r.backfill = b.name AND r.reason = b.reason AND r.priority <> $2";
 
 const SCOPE: &str = "SELECT scope, relay FROM penstock.backfills WHERE name = $1";
 
@@ -93,13 +94,13 @@ const GET: &str = "\
 SELECT b.name, b.scope, b.relay, b.rate, b.parallelism, b.priority, b.state, b.suspended, b.listed, b.total, b.done, b.failed,
     (SELECT count(*) FROM penstock.repairs AS r WHERE r.backfill = b.name) AS waiting,
     (SELECT count(*) FROM penstock.repairs AS r WHERE r.backfill = b.name AND r.lease > now()) AS running,
-    b.records, b.pace, extract(epoch FROM clock_timestamp())::float8 AS now, extract(epoch FROM b.created_at)::float8 AS created,
+    b.reason, b.verify, b.records, b.pace, extract(epoch FROM clock_timestamp())::float8 AS now, extract(epoch FROM b.created_at)::float8 AS created,
     extract(epoch FROM b.updated_at)::float8 AS updated, extract(epoch FROM b.finished_at)::float8 AS finished, b.error
   FROM penstock.backfills AS b WHERE $1::text IS NULL OR b.name = $1 ORDER BY b.created_at DESC, b.name LIMIT 1000";
 
 /// Repos that are being read, or that are listed for another reason as well, are left to that.
 const DELETE_WAITING: &str = "\
-DELETE FROM penstock.repairs WHERE backfill = $1 AND reason = 'backfill' AND (lease IS NULL OR lease <= now())";
+DELETE FROM penstock.repairs WHERE backfill = $1 AND reason IN ('backfill', 'filter', 'seam') AND (lease IS NULL OR lease <= now())";
 
 const RELEASE: &str = "UPDATE penstock.repairs SET backfill = NULL WHERE backfill = $1";
 
@@ -111,22 +112,29 @@ UPDATE penstock.backfills AS b SET holder = $1, lease = clock_timestamp() + make
           FROM penstock.backfills AS c
          WHERE c.state = 'listing' AND NOT c.suspended AND (c.lease IS NULL OR c.lease <= clock_timestamp() OR c.holder = $1)
            AND (c.next_list_at IS NULL OR c.next_list_at <= clock_timestamp()) AND ($3::text IS NULL OR c.name = $3)
+           AND ($5 OR c.reason = 'backfill')
          ORDER BY c.priority DESC, c.created_at FOR UPDATE OF c SKIP LOCKED) AS w
  WHERE b.name = w.name AND w.waiting < $4
-RETURNING b.name, b.scope, b.relay, b.cursor, b.attempts, b.priority, w.waiting";
+RETURNING b.name, b.scope, b.reason, b.relay, b.cursor, b.attempts, b.priority, w.waiting";
 
 /// A repo that waits for another reason is counted for this backfill too, unless it is another one's: then that one reads it. What
-/// was proven as of the listed rev since the backfill was asked for needs no reading.
+/// was proven as of the listed rev since the backfill was asked for needs no reading, unless it was proven by the rules before those that
+/// the backfill is for; what is being read by those is read again. Of a gap, those are read that changed in it, as far as is known.
 const LISTED: &str = "\
-WITH held AS (SELECT name, created_at FROM penstock.backfills WHERE name = $1 AND holder = $2 FOR UPDATE),
+WITH held AS (SELECT name, created_at, reason, filter, since FROM penstock.backfills WHERE name = $1 AND holder = $2 FOR UPDATE),
 listed AS (SELECT DISTINCT ON (u.did) u.did, u.rev FROM unnest($3::text[], $4::text[]) AS u (did, rev), held ORDER BY u.did, u.rev),
 wanted AS (
   SELECT l.did FROM held AS h, listed AS l LEFT JOIN penstock.repos AS r ON r.did = l.did
-   WHERE r.proven_rev IS NULL OR l.rev = '' OR r.proven_rev < l.rev OR r.sync IS NOT NULL OR r.proven_at < h.created_at),
+   WHERE CASE WHEN h.since IS NULL
+         THEN h.filter IS NOT NULL OR r.proven_rev IS NULL OR l.rev = '' OR r.proven_rev < l.rev OR r.sync IS NOT NULL
+           OR r.proven_at < h.created_at
+         ELSE l.rev = '' OR r.sync IS NOT NULL OR CASE WHEN r.rev IS NULL THEN l.rev >= h.since ELSE l.rev > r.rev END END),
 queued AS (
   INSERT INTO penstock.repairs AS r (did, reason, priority, backfill)
-  SELECT w.did, 'backfill', $5::smallint, $1 FROM wanted AS w ORDER BY w.did
-  ON CONFLICT (did) DO UPDATE SET backfill = excluded.backfill WHERE r.backfill IS NULL
+  SELECT w.did, h.reason, $5::smallint, $1 FROM wanted AS w, held AS h ORDER BY w.did
+  ON CONFLICT (did) DO UPDATE SET backfill = excluded.backfill,
+    updated_at = CASE WHEN excluded.reason = 'filter' THEN excluded.updated_at ELSE r.updated_at END
+   WHERE r.backfill IS NULL
   RETURNING did)
 UPDATE penstock.backfills AS b SET cursor = $6, listed = b.listed + (SELECT count(*) FROM listed),
     done = b.done + (SELECT count(*) FROM listed) - (SELECT count(*) FROM queued), attempts = 0, error = NULL,
@@ -148,6 +156,12 @@ const FINISH: &str = "\
 UPDATE penstock.backfills AS b SET state = 'complete', finished_at = clock_timestamp(), updated_at = clock_timestamp()
  WHERE b.state = 'running' AND NOT EXISTS (SELECT FROM penstock.repairs AS r WHERE r.backfill = b.name)
 RETURNING b.name, b.done, b.failed, b.records";
+
+/// What a relay cannot list by the collection is read with everything that it lists: once, whatever collections there are.
+const LIST_ALL: &str = "\
+INSERT INTO penstock.backfills (name, scope, relay, priority, reason, filter)
+SELECT $2, '{\"all\":true}', b.relay, b.priority, b.reason, b.filter FROM penstock.backfills AS b WHERE b.name = $1
+ON CONFLICT (name) DO NOTHING";
 
 const UNMARKED: &str = "\
 SELECT name, pace, done + failed, records, extract(epoch FROM clock_timestamp())::float8 FROM penstock.backfills
@@ -231,20 +245,25 @@ impl Backfills {
     }
 
     /// Takes the backfills of which further repos are to be listed.
-    pub(crate) async fn claim(&self, holder: &str, lease: Duration, only: Option<&str>) -> sqlx::Result<Vec<Listing>> {
-        type Claimed = (String, Json<Scope>, Option<String>, Option<String>, i32, i16, i64);
+    /// Those that nobody asked for only if `all`.
+    pub(crate) async fn claim(
+        &self,
+        holder: &str,
+        lease: Duration,
+        only: Option<&str>,
+        all: bool,
+    ) -> sqlx::Result<Vec<Listing>> {
+        type Claimed = (String, Json<Scope>, String, Option<String>, Option<String>, i32, i16, i64);
         let claim = async |tx: &mut PgConnection| {
             let claim = sqlx::query_as(CLAIM).bind(holder).bind(lease.as_secs_f64()).bind(only);
-            claim.bind(i64::try_from(AHEAD).unwrap_or(i64::MAX)).fetch_all(tx).await
+            claim.bind(i64::try_from(AHEAD).unwrap_or(i64::MAX)).bind(all).fetch_all(tx).await
         };
         let rows: Vec<Claimed> = self.store.in_transaction(claim).await?;
         let listings =
-            rows.into_iter().map(|(name, Json(scope), relay, cursor, attempts, priority, waiting)| Listing {
+            rows.into_iter().map(|(name, Json(scope), reason, relay, cursor, attempts, priority, waiting)| Listing {
                 name,
-                collection: match scope {
-                    Scope::Collection(collection) => Some(collection),
-                    Scope::Repos(_) | Scope::All(_) => None,
-                },
+                scope,
+                reason,
                 relay,
                 cursor,
                 attempts: u32::try_from(attempts).unwrap_or_default(),
@@ -279,6 +298,18 @@ impl Backfills {
             sqlx::query(LIST_AGAIN).bind(name).bind(holder).bind(error).bind(pause.as_secs_f64()).execute(tx).await
         };
         self.store.in_transaction(again).await.map(drop)
+    }
+
+    /// Ends the listing, and begins a backfill of everything in its place.
+    pub(crate) async fn list_all(&self, holder: &str, name: &str, instead: &str, error: &str) -> sqlx::Result<()> {
+        let replace = async |tx: &mut PgConnection| {
+            let failed = sqlx::query(LIST_FAILED).bind(name).bind(holder).bind(error).execute(&mut *tx).await?;
+            if failed.rows_affected() > 0 {
+                sqlx::query(LIST_ALL).bind(name).bind(instead).execute(tx).await?;
+            }
+            Ok(())
+        };
+        self.store.in_transaction(replace).await
     }
 
     /// Ends the listing, and the backfill with it.
@@ -334,6 +365,7 @@ async fn put(tx: &mut PgConnection, name: &str, request: &BackfillRequest) -> sq
         .bind(state.word())
         .bind(count.unwrap_or_default())
         .bind(count)
+        .bind(request.verify)
         .execute(&mut *tx)
         .await?;
     if made.rows_affected() > 0 {
@@ -352,7 +384,7 @@ async fn put(tx: &mut PgConnection, name: &str, request: &BackfillRequest) -> sq
         return Ok(Some("relay"));
     }
     let change = sqlx::query(CHANGE).bind(name).bind(request.rate).bind(parallelism).bind(request.priority);
-    change.bind(request.suspend).execute(&mut *tx).await?;
+    change.bind(request.suspend).bind(request.verify).execute(&mut *tx).await?;
     sqlx::query(CHANGE_PRIORITY).bind(name).bind(request.priority).execute(tx).await?;
     Ok(None)
 }
@@ -385,10 +417,12 @@ fn status(row: &PgRow) -> sqlx::Result<BackfillStatus> {
     Ok(BackfillStatus {
         name: row.try_get("name")?,
         scope,
+        reason: row.try_get("reason")?,
         relay: row.try_get("relay")?,
         rate: row.try_get("rate")?,
         parallelism: parallelism.and_then(|most| u32::try_from(most).ok()),
         priority: row.try_get("priority")?,
+        verify: row.try_get("verify")?,
         state,
         listed: number("listed")?,
         total,

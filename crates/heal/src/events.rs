@@ -36,6 +36,8 @@ pub(crate) struct Events {
     running: Gauge,
     records: [Counter; 6],
     differences: [Counter; 4],
+    /// By the root, and by all records.
+    audits: [Counter; 2],
     since: Mutex<Since>,
     retried: AtomicU64,
 }
@@ -81,6 +83,7 @@ impl Events {
             running: metrics.gauge(Metric::HealRunning, None),
             records: records.map(|result| counter(Metric::HealRecords, result)),
             differences: KINDS.map(|kind| counter(Metric::HealDifferences, kind.word())),
+            audits: ["root", "records"].map(|proof| counter(Metric::HealAudits, proof)),
             since: Mutex::new(Since { at: Instant::now(), healed: 0, given_up: 0, records: 0 }),
             retried: AtomicU64::new(0),
             metrics,
@@ -184,10 +187,15 @@ impl Events {
         self.count(reason, Came::HandedBack);
     }
 
-    /// An audit is through with a repo.
+    /// An audit found a repo equal, by its root or by all of its records.
+    pub(crate) fn proven(&self, by_root: bool) {
+        self.audits[usize::from(!by_root)].inc();
+    }
+
+    /// An audit compared the records of a repo.
     pub(crate) fn compared(&self, did: &str, differences: &[Difference]) {
         if differences.is_empty() {
-            return;
+            return self.proven(false);
         }
         let count = |kind: DifferenceKind| differences.iter().filter(|one| one.kind == kind).count() as u64;
         let counts = KINDS.map(count);
@@ -214,6 +222,11 @@ impl Events {
         }
     }
 
+    /// A relay that does not list repos by a collection is asked for all.
+    pub(crate) fn all_instead(&self, backfill: &str, instead: &str) {
+        info!(backfill, instead, "reading every repo that the relay lists in place of those with the collection");
+    }
+
     /// Counts of what waits are known.
     pub(crate) fn waiting(&self, counts: &[(String, i64)]) {
         for reason in Reason::ALL {
@@ -231,7 +244,7 @@ impl Events {
     }
 
     /// How much is proven is known.
-    pub(crate) fn proven(&self, share: f64, oldest_seconds: f64) {
+    pub(crate) fn proofs(&self, share: f64, oldest_seconds: f64) {
         self.metrics.gauge(Metric::HealProvenRatio, None).set(share);
         self.metrics.gauge(Metric::HealOldestProofSeconds, None).set(oldest_seconds);
     }

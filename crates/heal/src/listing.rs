@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use penstock_core::backfill::{Reason, Scope};
 use penstock_core::settings::{RelayUrl, Settings, Value as _};
-use penstock_repo::RepoError;
+use penstock_repo::{ListedRepo, RepoError};
 use tokio_util::sync::CancellationToken;
 
 use crate::backfills::Listing;
@@ -35,7 +36,8 @@ impl Engine {
 
 impl Shared {
     async fn list_once(&self, stop: &CancellationToken) -> sqlx::Result<()> {
-        for listing in self.backfills.claim(&self.holder, LEASE, self.only.as_deref()).await? {
+        let all = self.settings.heal.enabled || self.only.is_some();
+        for listing in self.backfills.claim(&self.holder, LEASE, self.only.as_deref(), all).await? {
             self.list_some(listing, stop).await?;
         }
         self.backfills.mark().await?;
@@ -47,10 +49,19 @@ impl Shared {
 
     /// Lists until as many wait as may.
     async fn list_some(&self, mut listing: Listing, stop: &CancellationToken) -> sqlx::Result<()> {
+        let collection = match &listing.scope {
+            Scope::Repos(dids) => {
+                let named = |did: &String| ListedRepo { did: did.as_str().into(), rev: None, active: true };
+                let named: Vec<ListedRepo> = dids.iter().map(named).collect();
+                return self.backfills.listed(&self.holder, &listing, &named, None).await.map(drop);
+            }
+            Scope::Collection(collection) => Some(collection.clone()),
+            Scope::All(_) => None,
+        };
         let relay = base(&self.settings, listing.relay.as_deref());
         while listing.room > 0 && !stop.is_cancelled() {
             let cursor = listing.cursor.as_deref();
-            let page = match self.repos.list(&relay, listing.collection.as_deref(), cursor).await {
+            let page = match self.repos.list(&relay, collection.as_deref(), cursor).await {
                 Ok(page) => page,
                 Err(RepoError::Ended) => return Ok(()),
                 Err(error) => return self.not_listed(&listing, &relay, &error).await,
@@ -73,6 +84,13 @@ impl Shared {
         let text = error.to_string();
         let is_final = error.is_final() && listing.attempts + 1 >= REFUSALS;
         self.events.not_listed(&listing.name, relay, error, is_final);
+        if is_final && listing.reason == Reason::Filter.word() && matches!(listing.scope, Scope::Collection(_)) {
+            let change = listing.name.rsplit_once('/').map_or(&*listing.name, |(change, _)| change);
+            let instead = format!("{change}/all");
+            self.backfills.list_all(&self.holder, &listing.name, &instead, &text).await?;
+            self.events.all_instead(&listing.name, &instead);
+            return Ok(());
+        }
         if is_final {
             return self.backfills.list_failed(&self.holder, &listing.name, &text).await;
         }

@@ -66,7 +66,7 @@ impl Policy {
     ) -> Decision {
         let after = retry_after.unwrap_or_default();
         let failed = attempts.saturating_add(1);
-        let may_be_given_up = matches!(reason, Reason::Backfill | Reason::Audit);
+        let may_be_given_up = matches!(reason, Reason::Backfill | Reason::Audit | Reason::Filter | Reason::Seam);
         let is_enough = match kind {
             Kind::Gone => return Decision::GiveUp,
             Kind::Patience => return Decision::Again { pause: after.max(self.retry_min), attempts },
@@ -99,6 +99,7 @@ impl Kind {
             | RepoError::NotFound { .. }
             | RepoError::Inactive { .. }
             | RepoError::TooLarge { .. }
+            | RepoError::Unproven { .. }
                 if error.is_final() =>
             {
                 Self::Gone
@@ -122,8 +123,10 @@ mod tests {
             for attempts in 0..100 {
                 let decided = POLICY.decide(kind, Reason::Chain, attempts, 100, None);
                 assert!(matches!(decided, Decision::Again { .. }), "{kind:?}");
-                let decided = POLICY.decide(kind, Reason::Backfill, attempts, 0, None);
-                assert_eq!(decided == Decision::GiveUp, attempts >= 7, "{kind:?} {attempts}");
+                for bulk in [Reason::Backfill, Reason::Filter, Reason::Seam] {
+                    let decided = POLICY.decide(kind, bulk, attempts, 0, None);
+                    assert_eq!(decided == Decision::GiveUp, attempts >= 7, "{kind:?} {attempts}");
+                }
             }
         }
     }

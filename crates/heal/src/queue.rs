@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use penstock_core::backfill::{Backlog, Reason};
+use penstock_core::filter::Epoch;
 use penstock_worker::store::Store;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -32,6 +33,10 @@ pub struct Taken {
     pub progress: Option<Written>,
     /// The backfill that covers it.
     pub backfill: Option<String>,
+    /// Whether an audit of it compares all records.
+    pub whole: bool,
+    /// Whether only what a signature proves is to be written.
+    pub verify: bool,
     /// When it was last asked for, as PostgreSQL writes it.
     asked: String,
 }
@@ -60,11 +65,13 @@ pub struct Closed {
     pub of_host: u32,
     /// Only repos of this backfill.
     pub only: Option<String>,
-    /// No repos but those of backfills, and those asked for.
+    /// No repos but those of backfills that somebody asked for, and those asked for.
     pub only_asked: bool,
+    /// The rules by which this healer reads: what is for others it leaves.
+    pub filter: Epoch,
 }
 
-/// A backfill with a bound, or one that is suspended.
+/// A backfill with a bound, or one of which nothing may be taken now.
 #[derive(Clone, Debug)]
 struct Bound {
     name: String,
@@ -76,8 +83,11 @@ struct Bound {
 /// How many candidates are looked at for each repo that can be taken, so that hosts that are busy do not fill the view.
 const VIEW: u32 = 16;
 
-const BOUNDS: &str = "SELECT name, rate, parallelism, suspended FROM penstock.backfills
- WHERE (suspended OR rate IS NOT NULL OR parallelism IS NOT NULL) AND state IN ('listing', 'running')";
+/// $1 the rules by which this healer reads, $2 whether only what was asked for.
+const BOUNDS: &str = "SELECT name, rate, parallelism, is_closed FROM (
+    SELECT *, suspended OR coalesce(filter <> $1, false) OR ($2 AND reason <> 'backfill') AS is_closed FROM penstock.backfills
+     WHERE state IN ('listing', 'running')) AS b
+ WHERE is_closed OR rate IS NOT NULL OR parallelism IS NOT NULL";
 
 /// A backfill of which another healer takes repos at this moment is left to it.
 const LOCK_BOUND: &str = "SELECT coalesce(extract(epoch FROM clock_timestamp() - b.next_at), 1e9)::float8,
@@ -108,7 +118,8 @@ chosen AS (
    ORDER BY k.priority DESC, k.due LIMIT $4 FOR UPDATE OF r SKIP LOCKED)
 UPDATE penstock.repairs AS r SET lease = now() + make_interval(secs => $6), holder = $7
   FROM chosen WHERE r.did = chosen.did
-RETURNING r.did, r.reason, r.attempts, r.progress, r.backfill, r.updated_at::text";
+RETURNING r.did, r.reason, r.attempts, r.progress, r.backfill, r.updated_at::text, r.whole,
+  coalesce((SELECT b.verify FROM penstock.backfills AS b WHERE b.name = r.backfill), false)";
 
 const RENEW: &str = "\
 UPDATE penstock.repairs SET lease = now() + make_interval(secs => $1) WHERE holder = $2 AND did = ANY($3) RETURNING did";
@@ -160,21 +171,22 @@ noted AS (
     backfill = excluded.backfill, attempts = excluded.attempts, at = excluded.at)
 SELECT count(*) FROM mine";
 
-/// Whoever asks for more keeps its place; a lower priority leaves a higher one.
+/// Whoever asks for more keeps its place; a lower priority leaves a higher one. An audit that was due anyway compares all records then.
 const ENQUEUE: &str = "\
 INSERT INTO penstock.repairs AS r (did, reason, priority)
 SELECT DISTINCT u.did, $2, $3::smallint FROM unnest($1::text[]) AS u (did)
-ON CONFLICT (did) DO UPDATE SET updated_at = excluded.updated_at,
+ON CONFLICT (did) DO UPDATE SET updated_at = excluded.updated_at, whole = true,
   due = CASE WHEN excluded.priority > r.priority THEN least(r.due, excluded.due) ELSE r.due END,
   reason = CASE WHEN excluded.priority > r.priority THEN excluded.reason ELSE r.reason END,
   priority = greatest(r.priority, excluded.priority)";
 
 const BACKLOG: &str = "\
 SELECT count(*) FILTER (WHERE is_free), count(*) FILTER (WHERE is_free AND due <= now()), count(*) FILTER (WHERE NOT is_free),
-    (SELECT count(*) FROM penstock.backfills WHERE state IN ('listing', 'running') AND NOT suspended)
+    (SELECT count(*) FROM penstock.backfills
+      WHERE state IN ('listing', 'running') AND NOT suspended AND ($1 OR reason = 'backfill'))
   FROM (SELECT r.due, r.lease IS NULL OR r.lease <= now() AS is_free FROM penstock.repairs AS r
           LEFT JOIN penstock.backfills AS b ON b.name = r.backfill
-         WHERE (b.suspended IS NOT TRUE OR r.lease > now()) AND ($1 OR r.backfill IS NOT NULL OR r.reason = 'asked')) AS w";
+         WHERE (b.suspended IS NOT TRUE OR r.lease > now()) AND ($1 OR b.reason = 'backfill' OR r.reason = 'asked')) AS w";
 
 const WAITING: &str = "\
 SELECT reason, count(*) FROM penstock.repairs WHERE lease IS NULL OR lease <= now() GROUP BY reason";
@@ -188,7 +200,7 @@ const ASKED_MEANWHILE: Duration = Duration::from_secs(10);
 /// How many repos that were given up are remembered.
 const REMEMBERED: i64 = 100_000;
 
-type TakenRow = (String, String, i32, Option<Json<Written>>, Option<String>, String);
+type TakenRow = (String, String, i32, Option<Json<Written>>, Option<String>, String, bool, bool);
 
 // === impl Queue ===
 
@@ -205,11 +217,13 @@ impl Queue {
     /// What PostgreSQL or the connection says, as of all functions here.
     pub async fn take(&self, most: u32, closed: &Closed) -> sqlx::Result<Vec<Taken>> {
         // A lease that a crash of the server takes back is another healer's: two may read a repo, and both write the same.
+        // Who takes repos of one backfill alone was asked for it.
+        let only_asked = closed.only_asked && closed.only.is_none();
         let rows = self
             .store
             .in_unhurried_transaction(async |tx| {
                 let bounds: Vec<(String, Option<f64>, Option<i32>, bool)> =
-                    sqlx::query_as(BOUNDS).fetch_all(&mut *tx).await?;
+                    sqlx::query_as(BOUNDS).bind(closed.filter.as_str()).bind(only_asked).fetch_all(&mut *tx).await?;
                 let bounds: Vec<Bound> = bounds.into_iter().map(Bound::from).collect();
                 let names: Vec<&str> = bounds.iter().map(|bound| &*bound.name).collect();
                 let mut rows = match &closed.only {
@@ -394,7 +408,7 @@ impl Queue {
 // === impl Taken ===
 
 impl From<TakenRow> for Taken {
-    fn from((did, reason, attempts, progress, backfill, asked): TakenRow) -> Self {
+    fn from((did, reason, attempts, progress, backfill, asked, whole, verify): TakenRow) -> Self {
         Self {
             did: did.into(),
             // One that a newer version writes is at least no backfill.
@@ -402,6 +416,8 @@ impl From<TakenRow> for Taken {
             attempts: u32::try_from(attempts).unwrap_or_default(),
             progress: progress.map(|Json(progress)| progress),
             backfill,
+            whole,
+            verify,
             asked,
         }
     }

@@ -48,6 +48,8 @@ pub struct Outcome {
     pub differences: Vec<Difference>,
     /// How many records no event could carry, and no table takes.
     pub unfit: u64,
+    /// Whether the root of what is stored is the one that was signed: no record was compared then.
+    pub by_root: bool,
     /// Whether something came between, so that it has to be read again.
     pub is_incomplete: bool,
 }
@@ -77,6 +79,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) repos: &'a Repos,
     pub(crate) queue: &'a Queue,
     pub(crate) events: &'a Events,
+    /// Whether what no signature proves is refused.
+    pub(crate) must_be_signed: bool,
     /// How long a repo is reserved without a word.
     pub(crate) lease: Duration,
     /// The host that is asked, for its answer to be recorded.
@@ -101,6 +105,9 @@ impl Reader<'_> {
         let mut repo = self.repos.fetch(did).await?;
         if let Some((hosts, name)) = self.host {
             hosts.lock().unwrap_or_else(PoisonError::into_inner).answered(name);
+        }
+        if self.must_be_signed && !repo.signed {
+            return Err(RepoError::Unproven { host: repo.host.clone() }.into());
         }
         let mut outcome =
             Outcome { rev: repo.rev.to_string(), records: repo.records, is_signed: repo.signed, ..Outcome::default() };

@@ -28,10 +28,14 @@ RETURNING value";
 
 const THROUGH: &str = "SELECT value::float8 FROM penstock.meta WHERE key = 'audited_through' FOR UPDATE";
 
+/// How many of a thousand audits compare all records although the root would do: it says nothing of columns that are made of a record,
+/// nor of counts.
+const WHOLE: f64 = 100.0;
+
 /// Those that were given up of late are left alone: each would be the first again. Rows of `subject:…` are of no account.
 const QUEUE_AUDITS: &str = "\
-INSERT INTO penstock.repairs (did, reason, priority)
-SELECT r.did, $2, $3::smallint FROM penstock.repos AS r
+INSERT INTO penstock.repairs (did, reason, priority, whole)
+SELECT r.did, $2, $3::smallint, random() * 1000 < $4 FROM penstock.repos AS r
  WHERE r.active IS NOT FALSE AND r.forbidden IS NOT TRUE AND r.did LIKE 'did:%'
    AND NOT EXISTS (SELECT FROM penstock.unhealed AS u WHERE u.did = r.did AND u.at > now() - interval '7 days')
    AND NOT EXISTS (SELECT FROM penstock.repairs AS q WHERE q.did = r.did)
@@ -73,7 +77,7 @@ impl Engine {
                     let began = Instant::now();
                     self.shared.queue.forget().await?;
                     let (share, oldest) = self.shared.proven().await?;
-                    self.shared.events.proven(share, oldest);
+                    self.shared.events.proofs(share, oldest);
                     next_proofs = Instant::now() + PROOFS.0.max(began.elapsed() * PROOFS.1);
                 }
                 Ok::<_, sqlx::Error>(())
@@ -103,7 +107,7 @@ impl Shared {
             let due = due as i64;
             let reason = Reason::Audit;
             let queue = sqlx::query(QUEUE_AUDITS).bind(due).bind(reason.word()).bind(reason.priority());
-            Ok(queue.execute(tx).await?.rows_affected())
+            Ok(queue.bind(WHOLE).execute(tx).await?.rows_affected())
         };
         self.store.in_transaction(queue).await
     }

@@ -1,11 +1,13 @@
 //! The events of the filter: what it leaves out, and when it changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use penstock_core::causes::chain;
-use penstock_core::filter::{Change, Rules};
+use penstock_core::filter::{Change, LeftOut, Rules};
 use penstock_telemetry::metrics::{Counter, Metric, Metrics};
 use tracing::{error, info};
 
@@ -16,6 +18,25 @@ const REASONS: usize = 500;
 #[derive(Clone, Debug)]
 pub(crate) struct FilterEvents {
     metrics: Metrics,
+    since: Timestamp,
+    /// What was left out since, for the dashboard.
+    left_out: Arc<Mutex<BTreeMap<&'static str, Arc<AtomicU64>>>>,
+}
+
+/// Counts the ops that are left out for one reason.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    counter: Counter,
+    ops: Arc<AtomicU64>,
+}
+
+// === impl Tally ===
+
+impl Tally {
+    pub(crate) fn add(&self, ops: u64) {
+        self.counter.inc_by(ops);
+        self.ops.fetch_add(ops, Ordering::Relaxed);
+    }
 }
 
 // === impl FilterEvents ===
@@ -25,12 +46,22 @@ impl FilterEvents {
         // Created now, so that a scrape shows 0 before the first one.
         metrics.counter(Metric::FilterChanges, None);
         metrics.counter(Metric::FilterErrors, None);
-        Self { metrics: metrics.clone() }
+        Self { metrics: metrics.clone(), since: Timestamp::now(), left_out: Arc::default() }
     }
 
     /// Returns the counter of the ops that are left out for a reason.
-    pub(crate) fn left_out(&self, reason: &str) -> Counter {
-        self.metrics.counter(Metric::Filtered, label(reason))
+    pub(crate) fn left_out(&self, reason: &str) -> Tally {
+        let reason = label(reason);
+        let mut left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let ops = Arc::clone(left_out.entry(reason).or_default());
+        Tally { counter: self.metrics.counter(Metric::Filtered, reason), ops }
+    }
+
+    /// Returns what was left out since this process began, as it is written beside the status.
+    pub(crate) fn text(&self) -> String {
+        let left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let ops = left_out.iter().map(|(reason, ops)| ((*reason).to_owned(), ops.load(Ordering::Relaxed))).collect();
+        serde_json::to_string(&LeftOut { since: self.since, ops }).unwrap_or_default()
     }
 
     /// These rules are in force, and nothing was chosen by others before.
@@ -42,7 +73,8 @@ impl FilterEvents {
     }
 
     /// Other rules are in force behind this cursor.
-    pub(crate) fn changed(&self, change: &Change, rules: &Rules, cursor: Option<u64>) {
+    /// Backfills of what is let in are registered, unless there is no database.
+    pub(crate) fn changed(&self, change: &Change, rules: &Rules, cursor: Option<u64>, backfills: Option<&[String]>) {
         self.metrics.counter(Metric::FilterChanges, None).inc();
         let Sizes { collections, repos, excluded } = Sizes::of(rules);
         let epoch = rules.epoch().as_str();
@@ -61,12 +93,20 @@ impl FilterEvents {
         }
         if change.widens() {
             let (collections, repos) = (names(&change.widened), change.more_repos);
-            info!(
-                collections,
-                repos,
-                "the filter carries what it left out before: what came until now is not in the database; `penstock backfill` \
-                 fetches it"
-            );
+            if let Some(backfills) = backfills {
+                let backfills = names(backfills);
+                info!(
+                    collections,
+                    repos, backfills, "the filter carries what it left out before: healers fetch what came until now"
+                );
+            } else {
+                info!(
+                    collections,
+                    repos,
+                    "the filter carries what it left out before: what came until now is not in the database; \
+                     `penstock backfill` fetches it"
+                );
+            }
         }
     }
 

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use penstock_core::filter::{Change, Epoch, LeftOutBy, Rules, Summary};
-use penstock_telemetry::metrics::Counter;
 use penstock_wire::Event;
 
 use crate::events::Events;
+use crate::filter_events::Tally;
+use crate::owed::{Debts, Owed};
 
 /// The rules of the events that are taken in.
 #[derive(Debug, Default)]
@@ -19,14 +20,24 @@ pub(crate) struct Filtered {
     has_cursor: bool,
     /// What is to stand there.
     unstored: Option<String>,
-    counters: HashMap<LeftOutBy, Counter>,
+    /// Takes the backfills of what is let in; none without a database.
+    debts: Option<Debts>,
+    counters: HashMap<LeftOutBy, Tally>,
 }
 
 // === impl Filtered ===
 
 impl Filtered {
+    /// Starts without rules.
+    pub(crate) fn new(debts: Option<Debts>) -> Self {
+        Self { debts, ..Self::default() }
+    }
+
     /// Takes what stands beside the cursor of a connection that begins.
-    pub(crate) fn resume(&mut self, stored: Option<&Summary>, has_cursor: bool) {
+    pub(crate) fn resume(&mut self, stored: Option<&Summary>, owed: Option<&str>, has_cursor: bool) {
+        if let Some(debts) = &self.debts {
+            debts.resume(owed);
+        }
         self.stored = stored.cloned().unwrap_or_default();
         self.has_cursor = has_cursor;
         self.unstored = self.rules.as_ref().and_then(|rules| unstored(&self.stored.epoch, rules));
@@ -54,7 +65,12 @@ impl Filtered {
         };
         self.unstored = unstored(&self.stored.epoch, rules);
         match change {
-            Some(change) => events.filter().changed(&change, rules, cursor),
+            Some(change) => {
+                // Before the first event nothing was left out.
+                let debts = self.debts.as_ref().zip(cursor);
+                let backfills = debts.map(|(debts, cursor)| debts.add(Owed::by(&change, rules, cursor)));
+                events.filter().changed(&change, rules, cursor, backfills.as_deref());
+            }
             None => events.filter().in_force(rules),
         }
         self.counters.clear();
@@ -70,13 +86,18 @@ impl Filtered {
                 let name = rules.as_ref().map(|rules| rules.name(*by)).unwrap_or_default();
                 events.filter().left_out(&name)
             });
-            counter.inc_by(*count as u64);
+            counter.add(*count as u64);
         }
     }
 
     /// Says whether the rules are to be stored beside the cursor.
     pub(crate) fn is_unstored(&self) -> bool {
         self.unstored.is_some()
+    }
+
+    /// Returns the backfills that are to stand beside the cursor with the next batch, where something else does.
+    pub(crate) fn take_owed(&self) -> Option<String> {
+        self.debts.as_ref()?.take_unstored()
     }
 
     /// Returns what is to stand beside the cursor with the next batch, where something else does.

@@ -18,6 +18,7 @@ mod found;
 mod hashed;
 mod incidents;
 mod intake;
+mod owed;
 mod progress;
 mod relay;
 mod resume;
@@ -71,6 +72,7 @@ use intake::Memory;
 use intake::chain::Chain;
 use intake::rates::Rates;
 use intake::verify::Verify;
+use owed::Debts;
 use relay::signatures::Signatures;
 use relay::states::States;
 use resume::appview::AppviewCursor;
@@ -337,6 +339,12 @@ impl Ingest {
         tasks.spawn("trimmer", trimmer.run());
         tasks.spawn("standby", standby.run());
         tasks.spawn("requeuer", requeuer.run());
+        // Without a database there is nowhere to register anything.
+        let debts = process.database.as_ref().map(|database| (Debts::default(), database.address()));
+        if let Some((debts, address)) = debts.clone() {
+            let (key, every) = (settings.keys.ingest_state(), settings.ingest.status_interval);
+            tasks.spawn("backfills", owed::register(client.clone(), key, address, debts, every));
+        }
         if process.database.is_none() {
             let every = CHECKPOINTS_LOGGED.min(settings.ingest.status_interval * 12);
             let watching_checkpoints =
@@ -362,6 +370,7 @@ impl Ingest {
                 settings.relay.data_timeout,
                 Rates::new(settings.ingest.repo_events, settings.ingest.repo_bytes),
                 verify,
+                debts.map(|(debts, _)| debts),
             ),
             bulk,
             spare: None,

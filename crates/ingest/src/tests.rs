@@ -9,6 +9,7 @@ mod history;
 mod lost;
 mod numbers;
 mod odd;
+mod owed;
 mod pooled;
 mod readiness;
 mod requeue;

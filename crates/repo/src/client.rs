@@ -189,7 +189,7 @@ impl Body {
     }
 
     /// Reads all of it, up to a bound.
-    async fn whole(&mut self, most: usize) -> Result<Vec<u8>, RepoError> {
+    pub(crate) async fn whole(&mut self, most: usize) -> Result<Vec<u8>, RepoError> {
         let mut bytes = Vec::new();
         while let Some(piece) = self.piece().await? {
             if bytes.len() + piece.len() > most {

@@ -155,6 +155,12 @@ pub enum RepoError {
         /// What is wrong with it.
         fault: SignatureFault,
     },
+    /// The host offers no CAR of the repo, so that nothing of it is proven, and only what is proven was wanted.
+    #[error("{host} has no CAR of the repo, so that nothing of it is proven")]
+    Unproven {
+        /// The host's name.
+        host: Box<str>,
+    },
     /// The repo changed while its records were listed, each time.
     #[error("{host} changed the repo while its records were listed")]
     Changed {
@@ -202,6 +208,7 @@ impl RepoError {
             Self::Tree { .. } => "tree",
             Self::Commit { .. } => "commit",
             Self::Signature { .. } => "signature",
+            Self::Unproven { .. } => "unproven",
             Self::Changed { .. } => "changed",
             Self::Spill { .. } => "spill",
             Self::Ended => "ended",
@@ -216,7 +223,7 @@ impl RepoError {
             Self::NoRecord { .. } | Self::Unsupported { .. } => true,
             Self::NoHost | Self::NoKey | Self::NotFound { .. } | Self::Inactive { .. } | Self::Refused { .. } => true,
             Self::TooLarge { .. } | Self::Car { .. } | Self::Hash { .. } | Self::BlockMissing { .. } => true,
-            Self::Tree { .. } | Self::Commit { .. } | Self::Signature { .. } => true,
+            Self::Tree { .. } | Self::Commit { .. } | Self::Signature { .. } | Self::Unproven { .. } => true,
             Self::Unreachable { .. } | Self::Limited { .. } | Self::Busy { .. } | Self::Cut { .. } => false,
             Self::Slow { .. } | Self::Changed { .. } | Self::Spill { .. } | Self::Ended => false,
         }

@@ -15,6 +15,8 @@ pub(crate) enum Asked {
     Repo,
     /// Its present rev.
     Latest,
+    /// Its signed commit.
+    Commit,
     /// One record.
     Record,
     /// A page of repos.
@@ -32,7 +34,7 @@ impl std::fmt::Debug for Events {
 impl Events {
     /// Takes the handles, so that what never happened shows as 0.
     pub(crate) fn new(metrics: &Metrics) -> Self {
-        for asked in [Asked::Repo, Asked::Latest, Asked::Record, Asked::List] {
+        for asked in [Asked::Repo, Asked::Latest, Asked::Commit, Asked::Record, Asked::List] {
             for result in ["ok", "unreachable"] {
                 let _ = metrics.counter(Metric::RepoRequests, label(asked, result));
             }
@@ -69,6 +71,7 @@ fn label(asked: Asked, result: &'static str) -> &'static str {
     match asked {
         Asked::Repo => labels!("repo"),
         Asked::Latest => labels!("latest"),
+        Asked::Commit => labels!("commit"),
         Asked::Record => labels!("record"),
         Asked::List => labels!("list"),
     }

@@ -22,4 +22,4 @@ pub use error::RepoError;
 pub use penstock_identity::SettingsError;
 pub use records::{RepoRecord, Unfit};
 pub use repo::{Repo, Source};
-pub use repos::{HostRecord, Latest, ListedRepo, RepoPage, Repos};
+pub use repos::{Head, HostRecord, Latest, ListedRepo, RepoPage, Repos};

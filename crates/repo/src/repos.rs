@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use crate::car::commit;
 use crate::car::intake::{Bounds, Intake, IntakeFault, Whole};
 use crate::car::spool::Budget;
 use crate::client::{Body, Client, Patience, Request};
@@ -34,6 +35,9 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// How old the document of an account is at least that is asked for again because its host is away.
 const RECENT: Duration = Duration::from_secs(3600);
+
+/// The largest answer with one commit, in bytes.
+const BLOCK: usize = 64 * 1024;
 
 /// The largest answer with one record, in bytes.
 const RECORD: usize = 4 * 1024 * 1024;
@@ -62,6 +66,17 @@ pub struct Latest {
     pub rev: Box<str>,
     /// The CID of its signed commit.
     pub cid: Box<str>,
+    /// The name of the host.
+    pub host: Box<str>,
+}
+
+/// The signed head of a repo: what its records come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its rev.
+    pub rev: Box<str>,
+    /// The digest of the root of its tree.
+    pub root: [u8; 32],
     /// The name of the host.
     pub host: Box<str>,
 }
@@ -185,6 +200,16 @@ impl Repos {
         latest
     }
 
+    /// Asks a repo's host for its signed commit, and checks the signature: two small requests, however large the repo is.
+    ///
+    /// # Errors
+    /// [`RepoError`].
+    pub async fn head(&self, did: &str) -> Result<Head, RepoError> {
+        let head = self.shared.head(did).await;
+        self.shared.events.asked(Asked::Commit, head.as_ref().map_or_else(RepoError::word, |_| "ok"));
+        head
+    }
+
     /// Asks a repo's host for one record; none where the repo has none at this path.
     ///
     /// # Errors
@@ -241,6 +266,24 @@ impl Shared {
     }
 
     async fn latest(&self, did: &str) -> Result<Latest, RepoError> {
+        let (Home { host, .. }, LatestCommit { rev, cid }) = self.latest_at_home(did).await?;
+        Ok(Latest { rev, cid, host: host.name().into() })
+    }
+
+    /// Whose signature it is, is asked here; which blocks the tree has is not.
+    async fn head(&self, did: &str) -> Result<Head, RepoError> {
+        let (Home { identity, host }, LatestCommit { cid, .. }) = self.latest_at_home(did).await?;
+        // With `since` of the present rev `getRepo` has no commit, and `getRecord` has a way through the tree, too.
+        let request = Request::new(&host, "com.atproto.sync.getBlocks", &[("did", did), ("cids", &cid)]);
+        let mut body = self.client.open(&request, "application/vnd.ipld.car").await?;
+        let car = body.whole(BLOCK).await?;
+        let commit = commit::read(&car, &cid, did);
+        let commit = commit.map_err(|fault| RepoError::of_intake(fault, &body.host, &self.bounds.budget))?;
+        self.check(&identity, &body.host, &commit).await?;
+        Ok(Head { rev: commit.rev, root: *commit.root.digest(), host: body.host })
+    }
+
+    async fn latest_at_home(&self, did: &str) -> Result<(Home, LatestCommit), RepoError> {
         let mut home = self.home(did).await?;
         let mut latest = listing::latest(&self.client, &home.host, did).await;
         if let Err(error) = &latest
@@ -249,8 +292,7 @@ impl Shared {
             home = new;
             latest = listing::latest(&self.client, &home.host, did).await;
         }
-        let LatestCommit { rev, cid } = latest?;
-        Ok(Latest { rev, cid, host: home.host.name().into() })
+        Ok((home, latest?))
     }
 
     async fn record(&self, did: &str, path: &str) -> Result<Option<HostRecord>, RepoError> {

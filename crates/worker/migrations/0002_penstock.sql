@@ -364,3 +364,13 @@ CREATE TABLE IF NOT EXISTS penstock.backfills (
   finished_at timestamptz,
   error text
 ) WITH (fillfactor = 50);
+
+-- Why a backfill reads repos, which is the reason of their repairs: 'backfill' where somebody asked for it. `filter` tells the rules
+-- that let in what it reads: by others, healers read nothing of it. `verify` says that only what a signature proves is written. With
+-- `since` it reads only what changed in a gap: repos with a later rev than ours, and of those that are not known, those that changed since.
+ALTER TABLE penstock.backfills ADD COLUMN IF NOT EXISTS reason text COLLATE "C" NOT NULL DEFAULT 'backfill',
+  ADD COLUMN IF NOT EXISTS filter text COLLATE "C", ADD COLUMN IF NOT EXISTS verify bool NOT NULL DEFAULT false,
+  ADD COLUMN IF NOT EXISTS since text COLLATE "C";
+
+-- Whether an audit compares all records of the repo, or is content with the root of its tree where that proves it equal.
+ALTER TABLE penstock.repairs ADD COLUMN IF NOT EXISTS whole bool NOT NULL DEFAULT true;

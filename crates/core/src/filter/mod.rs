@@ -13,6 +13,10 @@ pub use collections::{CollectionRule, Collections, RuleError};
 pub use dids::{DidError, Dids};
 pub use lines::entries;
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What a pipeline carries.
@@ -56,7 +60,27 @@ pub struct Summary {
     pub repos: Option<usize>,
     /// How many repos are left out.
     pub exclude_repos: usize,
+    /// The DIDs of those repos, where all together are few: with them it is known which of them a change lets in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub named: Vec<String>,
+    /// As above.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<String>,
 }
+
+/// What the rules left out, by the reason that [`Rules::name`] gives, since a process began to count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOut {
+    /// When the counts began.
+    pub since: Timestamp,
+    /// Ops, by reason.
+    #[serde(default)]
+    pub ops: BTreeMap<String, u64>,
+}
+
+/// How many DIDs a [`Summary`] names at most: it is read again and again.
+const NAMED: usize = 500;
 
 // === impl Rules ===
 
@@ -141,12 +165,36 @@ impl Rules {
     /// Sums the rules up.
     #[must_use]
     pub fn summary(&self) -> Summary {
+        let repos = self.repos.as_ref().map(Dids::len);
+        let are_few = repos.unwrap_or_default() + self.excluded.len() <= NAMED;
+        let names = |dids: Option<&Dids>| -> Vec<String> {
+            dids.filter(|_| are_few).into_iter().flat_map(Dids::iter).map(Cow::into_owned).collect()
+        };
         Summary {
             epoch: self.epoch.clone(),
             collections: self.collections.rules().iter().map(ToString::to_string).collect(),
-            repos: self.repos.as_ref().map(Dids::len),
+            repos,
             exclude_repos: self.excluded.len(),
+            named: names(self.repos.as_ref()),
+            excluded: names(Some(&self.excluded)),
         }
+    }
+}
+
+// === impl Summary ===
+
+impl Summary {
+    /// Returns the rules that it sums up, where it names their repos.
+    #[must_use]
+    pub fn rules(&self) -> Option<Rules> {
+        let rules = self.collections.iter().map(|rule| CollectionRule::read(rule)).collect::<Result<_, _>>().ok()?;
+        let dids = |names: &[String]| Dids::read(&names.join("\n")).ok();
+        let repos = match self.repos {
+            Some(_) => Some(dids(&self.named)?),
+            None => None,
+        };
+        let rules = Rules::new(Collections::new(rules).ok()?, repos, dids(&self.excluded)?);
+        (rules.epoch == self.epoch).then_some(rules)
     }
 }
 
@@ -251,5 +299,22 @@ mod tests {
         let text = serde_json::to_string(&summary).unwrap();
         assert_eq!(serde_json::from_str::<Summary>(&text).unwrap(), summary);
         assert_eq!(serde_json::from_str::<Summary>("{}").unwrap(), Rules::default().summary());
+    }
+
+    #[test]
+    fn a_summary_leads_back_to_its_rules_unless_they_name_many_repos() {
+        let dids = |count: usize| (0..count).map(|n| format!("did:web:r{n}.test")).collect::<Vec<_>>().join(",");
+        let (few, many) = (dids(NAMED), dids(NAMED + 1));
+        for (collections, repos, excluded, is_known) in [
+            ("", None, "", true),
+            ("app.bsky.*,!app.bsky.feed.like", Some("did:web:a,did:plc:ewvi7nxzyoun6zhxrhs64oiz"), "did:web:b", true),
+            ("", Some(few.as_str()), "", true),
+            ("", Some(many.as_str()), "", false),
+            ("", Some("did:web:a"), few.as_str(), false),
+        ] {
+            let rules = rules(collections, repos, excluded);
+            let summary: Summary = serde_json::from_str(&serde_json::to_string(&rules.summary()).unwrap()).unwrap();
+            assert_eq!(summary.rules(), is_known.then_some(rules));
+        }
     }
 }

@@ -287,7 +287,7 @@ settings! {
 settings! {
     /// How repos are read from their hosts, and the database is brought to what they hold.
     pub struct Heal in "heal" {
-        /// Read repos again that are known to be incomplete. If false, the healer does backfills and what is asked for by hand, and nothing else.
+        /// Read repos again that are known to be incomplete, and do the backfills that ingest registers. If false, the healer does backfills that somebody asked for and what is asked for by hand, and nothing else.
         enabled "enabled": bool = "true";
         /// Number of repos that one healer reads and writes at once.
         parallelism "parallelism": NonZeroU32 = "8", from "1" to "256";

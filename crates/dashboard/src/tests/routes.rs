@@ -55,7 +55,10 @@ async fn an_empty_redis_gives_every_key_of_every_shape() {
     assert_eq!(json["details"]["reasons"]["firehose"], "no ingest has reported for 10 s");
     assert!(json["details"]["memory"]["percentUsed"].is_number(), "{json}");
     let ingest = get(dashboard.address, "/api/ingest").await.json();
-    assert_eq!(keys(&ingest), "bulkLength dataLoss eventTime gaps lagSeconds paused resets streamCap verification");
+    assert_eq!(
+        keys(&ingest),
+        "bulkLength dataLoss eventTime filter gaps lagSeconds paused resets streamCap verification"
+    );
 }
 
 #[tokio::test]
@@ -81,7 +84,15 @@ async fn the_figures_are_those_in_redis() {
     let () = client.hset(keys.activity(minute - 1), vec![("commit", "5"), ("account", "6")]).await.unwrap();
     let verified =
         r#"{"mode":"count","signatures":"off","since":"2026-01-01T00:00:00Z","verified":9,"failed":{"rev":1}}"#;
-    let told = vec![("eventTime", "2026-01-01T00:00:00Z"), ("paused", "1"), ("verified", verified)];
+    let filter = r#"{"epoch":"0123456789abcdef","collections":["app.bsky.*"],"excludeRepos":0}"#;
+    let left_out = r#"{"since":"2026-01-01T00:00:00Z","ops":{"unlisted":12}}"#;
+    let told = vec![
+        ("eventTime", "2026-01-01T00:00:00Z"),
+        ("paused", "1"),
+        ("verified", verified),
+        ("filter", filter),
+        ("leftOut", left_out),
+    ];
     let () = client.hset(keys.ingest_state(), told).await.unwrap();
     let totals = vec![("totalEvents", "8"), ("#commit", "7"), ("#identity", "1"), ("errors", "2")];
     let () = client.hset(keys.cluster_metrics(), totals).await.unwrap();
@@ -110,9 +121,13 @@ async fn the_figures_are_those_in_redis() {
     let verification = &ingest["verification"];
     assert_eq!((&verification["mode"], &verification["verified"]), (&json!("count"), &json!(9)));
     assert_eq!(verification["failed"], json!({"rev": 1}));
+    let filter = &ingest["filter"];
+    assert_eq!((&filter["collections"], &filter["repos"]), (&json!(["app.bsky.*"]), &Value::Null));
+    assert_eq!(filter["leftOut"], json!({"unlisted": 12}));
     let () = client.del(keys.status()).await.unwrap();
     until("what the last ingest found goes with it", async || {
-        get(dashboard.address, "/api/ingest").await.json()["verification"].is_null()
+        let ingest = get(dashboard.address, "/api/ingest").await.json();
+        ingest["verification"].is_null() && ingest["filter"].is_null()
     })
     .await;
 }

@@ -58,6 +58,20 @@ export interface Ingest {
   bulkLength?: number;
   /** Null: no ingest reports; absent: a dashboard of an older version. */
   verification?: Verification | null;
+  /** As above. */
+  filter?: Filter | null;
+}
+
+/** Which records ingest carries, and what it left out since its process began. */
+export interface Filter {
+  /** Empty: everything is carried. */
+  epoch: string;
+  collections: string[];
+  repos: number | null;
+  excludeRepos: number;
+  since: string | null;
+  /** Ops, by what left them out. */
+  leftOut: Record<string, number>;
 }
 
 /** What ingest found of the commits since its process began. */

@@ -55,6 +55,32 @@ async fn a_backfill_lists_its_repos_and_ends_with_their_counts() {
     assert!(engine.backfills().delete("all").await.unwrap() && !engine.backfills().delete("all").await.unwrap());
 }
 
+/// Of a host that offers no CAR the records are listed, and no signature proves them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_signature_proves_is_written_unless_only_what_is_proven_is_wanted() {
+    let rig = Rig::new().await;
+    let dids = rig.host(2, 3);
+    let carless = dids[0].clone();
+    rig.world.meddle(move |asked| {
+        let is_it = asked.method() == "com.atproto.sync.getRepo" && asked.parameter("did") == Some(&carless);
+        is_it.then(|| Reply::error(501, "MethodNotImplemented"))
+    });
+    let engine = rig.engine(&[]).await;
+    let running = Running::start(&engine);
+    let all = BackfillRequest { verify: true, ..BackfillRequest::new(Scope::All(true)) };
+    assert!(engine.backfills().put("proven", all).await.unwrap().verify);
+    let status = rig.over_with(&engine, "proven").await;
+    assert_eq!((status.done, status.failed), (1, 1), "{status:?}");
+    assert_eq!(rig.count("SELECT count(*) FROM posts").await, 3);
+    let failures = engine.backfills().failures("proven", 9).await.unwrap();
+    assert_eq!((failures[0].0.as_str(), failures[0].1.as_str()), (dids[0].as_str(), "unproven"), "{failures:?}");
+    engine.backfills().put("all", BackfillRequest::new(Scope::All(true))).await.unwrap();
+    let status = rig.over_with(&engine, "all").await;
+    assert_eq!((status.done, status.failed, status.verify), (2, 0, false), "{status:?}");
+    running.stop().await;
+    assert_eq!(rig.count("SELECT count(*) FROM posts").await, 6);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repo_that_is_cut_off_in_the_middle_goes_on_and_is_whole_in_the_end() {
     let rig = Rig::new().await;

@@ -8,3 +8,4 @@ mod hosts;
 mod kills;
 mod queue;
 mod rig;
+mod widened;

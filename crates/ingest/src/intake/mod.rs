@@ -36,10 +36,11 @@ use crate::intake::recent::Recent;
 use crate::intake::resets::{Reset, Resets};
 use crate::intake::revs::Revs;
 use crate::intake::rhythm::Rhythm;
-use crate::intake::seam::{Seam, Verdict};
+use crate::intake::seam::{Gap, Seam, Verdict};
 use crate::intake::tries::{Disposition, Tries};
 use crate::intake::verify::Verify;
 use crate::intake::written::Mark;
+use crate::owed::{Debts, Owed};
 use crate::relay::decode::Decoding;
 use crate::relay::item::{Failure, Item};
 use crate::relay::socket::{MESSAGE_BYTES, Unfinished};
@@ -75,6 +76,10 @@ pub(crate) struct Memory {
     incidents: Incidents,
     /// What is carried, and counts what is not.
     pub(crate) filtered: Filtered,
+    /// Takes backfills of what was lost; none without a database.
+    debts: Option<Debts>,
+    /// The last possible gap, and the time of the event before it.
+    gap: Option<(Gap, Option<Timestamp>)>,
 }
 
 /// Turns the items of one connection into batches.
@@ -129,11 +134,14 @@ pub(crate) enum Stop {
 // === impl Memory ===
 
 impl Memory {
-    /// Starts with nothing but the rates; `timeout` is how long a busy host may be silent.
-    pub(crate) fn new(timeout: Duration, rates: Rates, verify: Option<Verify>) -> Self {
+    /// Starts with nothing but the rates; `timeout` is how long a busy host may be silent, `debts` takes backfills where there is a
+    /// database.
+    pub(crate) fn new(timeout: Duration, rates: Rates, verify: Option<Verify>, debts: Option<Debts>) -> Self {
         Self {
             verify,
-            filtered: Filtered::default(),
+            filtered: Filtered::new(debts.clone()),
+            debts,
+            gap: None,
             rhythm: Rhythm::new(timeout),
             resets: Resets::default(),
             revs: Revs::default(),
@@ -231,6 +239,7 @@ impl Intake<'_> {
         batch.set_written(self.seam.kept());
         if batch.moves_cursor() {
             batch.set_filter(self.memory.filtered.take_unstored());
+            batch.set_owed(self.memory.filtered.take_owed());
         }
         if let Some(verify) = &self.memory.verify {
             verify.send(&mut batch);
@@ -349,6 +358,7 @@ impl Intake<'_> {
         received: Instant,
         now: Timestamp,
     ) -> Taken {
+        let before = self.seam.event_time();
         let verdict = self.seam.judge(mark, time, now);
         if matches!(verdict, Verdict::Repeat | Verdict::Pass) {
             self.events.repeat();
@@ -365,6 +375,7 @@ impl Intake<'_> {
         if let Verdict::TakeAfterGap(gap) = verdict {
             self.events.gap(self.host, gap);
             self.incidents.gaps += 1;
+            self.memory.gap = Some((gap, before));
             if gap.outdated {
                 self.loss("the relay reported an outdated cursor");
             } else {
@@ -538,6 +549,9 @@ impl Intake<'_> {
     fn loss(&mut self, evidence: &'static str) {
         self.events.data_loss(self.host, evidence);
         self.incidents.losses += 1;
+        if let (Some(debts), Some((gap, time))) = (&self.memory.debts, self.memory.gap) {
+            debts.add(Owed::by_gap(gap.after, gap.first, time));
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Position {
     pub(crate) written: Option<(u64, String)>,
     /// The filter under which the events up to the cursor were chosen; none where there never was one.
     pub(crate) filter: Option<Summary>,
+    /// The backfills that are still owed, as they are written there.
+    pub(crate) owed: Option<String>,
     /// The last usable heads of the standby hosts.
     pub(crate) standby: HashMap<String, Head>,
     /// Whether the stream exists.
@@ -104,6 +106,7 @@ impl Position {
             event_time: fields.get(state::EVENT_TIME).and_then(|time| time::parse(time)),
             written: written(),
             filter: fields.get(state::FILTER).and_then(|filter| serde_json::from_str(filter).ok()),
+            owed: beside(state::OWED).map(str::to_owned),
             standby: standby.collect(),
             has_stream,
             incarnation,

@@ -1,8 +1,8 @@
--- Writes the status, the recent events if given, how many entries came since the last time, and what was found of the commits, for the
+-- Writes the status, the recent events if given, how many entries came since the last time, and what ingest reports beside them, for the
 -- lease's holder only.
 -- KEYS: lease, status, recent events, this minute's activity, ingest state
--- ARGV: token, status, recent events (or ''), ttl in seconds, field of what came, how many, how long that is kept in seconds, field of
--- what was found, what was found
+-- ARGV: token, status, recent events (or ''), ttl in seconds, field of what came, how many, how long that is kept in seconds; then
+-- fields of the state and what each is
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end
@@ -17,5 +17,5 @@ end
 if type(redis.pcall('HINCRBY', KEYS[4], ARGV[5], ARGV[6])) == 'number' then
   redis.call('EXPIRE', KEYS[4], ARGV[7])
 end
-redis.pcall('HSET', KEYS[5], ARGV[8], ARGV[9])
+redis.pcall('HSET', KEYS[5], unpack(ARGV, 8))
 return 1

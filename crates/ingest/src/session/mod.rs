@@ -219,7 +219,7 @@ impl Session<'_> {
                 return Outcome::Relay { reason: error.reason(), detail: error.cause(), healthy };
             }
         };
-        self.memory.filtered.resume(position.filter.as_ref(), position.cursor.is_some());
+        self.memory.filtered.resume(position.filter.as_ref(), position.owed.as_deref(), position.cursor.is_some());
         self.events.connected(&host, begin.ask, begin.why);
         self.connection.send_replace(Connection { connected: true, url: relay.to_string() });
         let opening = self.opening(&host, &begin, position);

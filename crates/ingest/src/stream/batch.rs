@@ -41,6 +41,8 @@ pub(crate) struct Batch {
     pub(super) written: String,
     /// The filter under which its events were chosen, where that is not what stands beside the cursor.
     pub(super) filter: Option<String>,
+    /// What backfills are owed from here on, where that is to be stored.
+    pub(super) owed: Option<String>,
     pub(super) usual_time: Option<Timestamp>,
     pub(super) incidents: Incidents,
     pub(super) received: Instant,
@@ -99,6 +101,7 @@ impl Batch {
             event_time: None,
             written: String::new(),
             filter: None,
+            owed: None,
             usual_time: None,
             incidents: Incidents::default(),
             received,
@@ -128,6 +131,11 @@ impl Batch {
     /// Sets the filter that is to stand beside the cursor.
     pub(crate) fn set_filter(&mut self, filter: Option<String>) {
         self.filter = filter;
+    }
+
+    /// Sets the backfills that are owed from here on.
+    pub(crate) fn set_owed(&mut self, owed: Option<String>) {
+        self.owed = owed;
     }
 
     /// Adds an entry, and its trace if it has one.

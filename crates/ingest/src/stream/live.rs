@@ -166,6 +166,8 @@ impl Live {
             self.activity_retention.as_secs().to_string(),
             state::VERIFIED.to_owned(),
             self.events.found().text(),
+            state::LEFT_OUT.to_owned(),
+            self.events.filter().text(),
         ];
         let written: Result<i64, Error> = self.client.eval(scripts::STATUS, keys, args).await;
         match written {

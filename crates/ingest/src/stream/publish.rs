@@ -311,7 +311,8 @@ fn beside(batch: &Batch) -> String {
     let time = batch.event_time.map(|time| (state::EVENT_TIME, time.to_string()));
     let written = Some((state::WRITTEN, batch.written.clone())).filter(|(_, kept)| !kept.is_empty());
     let filter = batch.filter.clone().map(|filter| (state::FILTER, filter));
-    let fields: HashMap<_, _> = time.into_iter().chain(written).chain(filter).collect();
+    let owed = batch.owed.clone().map(|owed| (state::OWED, owed));
+    let fields: HashMap<_, _> = time.into_iter().chain(written).chain(filter).chain(owed).collect();
     serde_json::to_string(&fields).unwrap_or_else(|_| "{}".to_owned())
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::chain::{REPOS, Recording, settle};
 use super::lost::TABLES;
+use super::owed::{BACKFILLS, backfills};
 use super::*;
 
 const DESYNCHRONIZED: &str = "firehose:desynchronized";
@@ -408,4 +409,97 @@ async fn a_file_that_cannot_be_read_leaves_the_rules_as_they_were() {
     files.write(&Model { collections: vec!["likes".to_owned()], ..Model::default() });
     let error = rig.start().task.await.unwrap().unwrap_err();
     assert!(penstock_core::causes::chain(&error).contains("rule \"likes\""), "{error}");
+}
+
+/// Whatever lets more in is a backfill of just that, once: with PostgreSQL away, with a crash right behind the change and one right
+/// behind the registration. What lets less in, or the same, is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_wider_filter_lets_in_is_registered_once() {
+    let frames = frames(&replay(400));
+    let (relay, grow) = growing(frames).await;
+    let mut rig = Rig::new(relay).await;
+    let url = penstock_local::testing::fresh_database().await.unwrap();
+    let mut postgres = rig.set_database(&url, BACKFILLS).await;
+    let of = |collections: &[&str], repos: Option<&[&str]>, excluded: &[&str]| {
+        let set = |dids: &[&str]| dids.iter().map(|did| (*did).to_owned()).collect::<BTreeSet<_>>();
+        Model {
+            collections: collections.iter().map(|name| (*name).to_owned()).collect(),
+            repos: repos.map(set),
+            excluded: set(excluded),
+        }
+    };
+    let (likes, posts) = ("app.bsky.feed.like", "app.bsky.feed.post");
+    let collection = |name: &str| (name.to_owned(), serde_json::json!({"collection": name}));
+    let repos = |dids: &[&str]| ("repos".to_owned(), serde_json::json!({"repos": dids}));
+    let all = || ("all".to_owned(), serde_json::json!({"all": true}));
+    let changes: Vec<(Model, Vec<(String, Json)>)> = vec![
+        (of(&[posts], None, &["did:web:a", "did:web:b"]), vec![]),
+        (of(&[posts, likes], None, &["did:web:b"]), vec![collection(likes), repos(&["did:web:a"])]),
+        (of(&[posts], None, &["did:web:a", "did:web:b"]), vec![]),
+        // The same again is another one: what came meanwhile is missing.
+        (of(&[posts, likes], None, &["did:web:b"]), vec![collection(likes), repos(&["did:web:a"])]),
+        (of(&[likes, posts], None, &["did:web:b"]), vec![]),
+        (of(&["app.bsky.*"], None, &["did:web:b"]), vec![all()]),
+        (of(&["app.bsky.*"], Some(&["did:web:a"]), &[]), vec![]),
+        (of(&[], Some(&["did:web:a", "did:web:c"]), &[]), vec![repos(&["did:web:a", "did:web:c"])]),
+    ];
+    let mut files = Files::new(&changes[0].0);
+    files.set(&mut rig);
+    let mut running = rig.start();
+    grow.send_replace(50);
+    rig.reaches(50).await;
+    assert_eq!(backfills(&mut postgres).await, []);
+    let (mut at, mut expected) = (50, Vec::new());
+    for (nth, (model, scopes)) in changes.iter().enumerate().skip(1) {
+        let before = rig.epoch().await;
+        if nth % 2 == 0 {
+            sqlx::raw_sql("ALTER TABLE penstock.backfills RENAME TO away").execute(&mut postgres).await.unwrap();
+        }
+        files.write(model);
+        if rig.configured() != before {
+            eventually("the new rules", async || rig.epoch().await == rig.configured()).await;
+        }
+        if nth % 3 != 0 {
+            running.crash().await;
+            running = rig.start();
+        }
+        if nth % 2 == 0 {
+            sqlx::raw_sql("ALTER TABLE penstock.away RENAME TO backfills").execute(&mut postgres).await.unwrap();
+        }
+        expected.extend(scopes.iter().map(|(what, scope)| (what.clone(), scope.clone())));
+        eventually("it is registered", async || rig.state("owed").await.is_none()).await;
+        running.crash().await;
+        running = rig.start();
+        at += 30;
+        grow.send_replace(at);
+        rig.reaches(at as u64).await;
+        let found = backfills(&mut postgres).await;
+        let epoch = rig.epoch().await;
+        for one in &found {
+            assert_eq!((one.reason.as_str(), one.since.as_deref()), ("filter", None), "{one:?}");
+            assert_eq!(one.filter.as_ref(), Some(&epoch), "{one:?}: none is complete, all are of the rules in force");
+        }
+        let mut found: Vec<(String, Json)> = found.into_iter().map(|one| (one.what().to_owned(), one.scope)).collect();
+        let key = |one: &(String, Json)| (one.0.clone(), one.1.to_string());
+        found.sort_by_key(key);
+        expected.sort_by_key(key);
+        assert_eq!(found, expected, "after change {nth}");
+    }
+    running.stop().await;
+}
+
+/// Without a database nothing is owed.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_database_a_wider_filter_is_only_told() {
+    let (relay, grow) = growing(frames(&replay(100))).await;
+    let mut rig = Rig::new(relay).await;
+    let mut files = Files::new(&Model { collections: vec!["com.example.nothing".to_owned()], ..Model::default() });
+    files.set(&mut rig);
+    let running = rig.start();
+    grow.send_replace(100);
+    rig.reaches(100).await;
+    files.write(&Model::default());
+    eventually("the new rules", async || rig.epoch().await.is_empty()).await;
+    assert_eq!(rig.state("owed").await, None);
+    running.stop().await;
 }

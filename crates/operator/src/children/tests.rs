@@ -302,6 +302,7 @@ fn a_changed_setting_rolls_the_parts_that_read_it_and_no_other() {
         ("workers.batchSize", json!(7), ["-worker"].as_slice()),
         ("relay.dataTimeout", json!("7s"), &["-ingest"]),
         ("workers.deleteGrace", json!("0s"), &["-worker"]),
+        ("workers.recordCids", json!(true), &["-worker"]),
         ("verify.memory", json!("1Mi"), &["-ingest"]),
         ("identity.rate", json!(7), &["-ingest", "-worker", "-dashboard"]),
         ("dashboard.allowedOrigins", json!(["https://a"]), &["-dashboard"]),

@@ -66,6 +66,9 @@ pub struct FirehoseBackfillSpec {
     /// `Last` (default): repos that are desynchronized or were asked for come first. `First`: this backfill goes before every other repair.
     #[serde(default)]
     pub order: Order,
+    /// Whether only what a signature proves is written: repos whose host offers them record by record only are given up then. Default: false.
+    #[serde(default)]
+    pub verify: bool,
     /// Pauses the backfill: repos under way are finished, and no others are begun while this is true. Default: false.
     #[serde(default)]
     pub suspend: bool,

@@ -260,10 +260,12 @@ mod tests {
         Report {
             name: "b".to_owned(),
             scope: Scope::All(true),
+            reason: "backfill".to_owned(),
             relay: None,
             rate: None,
             parallelism: None,
             priority: 0,
+            verify: false,
             state,
             listed: 2_000,
             total: Some(2_000),

@@ -274,6 +274,7 @@ fn request(object: &FirehoseBackfill) -> BackfillRequest {
         parallelism: spec.parallelism.and_then(|many| u32::try_from(many).ok()),
         priority: priority(spec.order),
         suspend: spec.suspend,
+        verify: spec.verify,
         ..BackfillRequest::new(scope)
     }
 }
@@ -283,6 +284,7 @@ fn is_told(report: &Report, request: &BackfillRequest) -> bool {
     report.rate == request.rate
         && report.parallelism == request.parallelism
         && report.priority == request.priority
+        && report.verify == request.verify
         && (report.state.is_over() || (report.state == BackfillState::Paused) == request.suspend)
 }
 

@@ -96,7 +96,7 @@ impl File {
                 "worker",
                 json!({
                     "batchSize": workers.batch_size, "batchDelay": workers.batch_delay, "claimTime": workers.claim_time,
-                    "deleteGrace": workers.delete_grace,
+                    "deleteGrace": workers.delete_grace, "recordCids": workers.record_cids,
                 }),
             ),
             (

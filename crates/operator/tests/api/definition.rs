@@ -167,6 +167,7 @@ fn taken() -> Vec<Value> {
         json!({ "workers": { "autoscaling": { "minReplicas": 10 } } }),
         json!({ "workers": { "replicas": 0, "autoscaling": { "mode": "fixed" } } }),
         json!({ "workers": { "deleteGrace": "0s" } }),
+        json!({ "workers": { "recordCids": true } }),
         json!({ "verify": { "mode": "off" } }),
         json!({ "verify": { "mode": "enforce", "unresolved": "hold", "memory": "1Gi" } }),
         json!({ "verify": { "mode": "enforce", "signatures": "enforce" }, "identity": { "enabled": true } }),

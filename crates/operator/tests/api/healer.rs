@@ -164,10 +164,12 @@ fn fresh(name: &str, request: &BackfillRequest) -> BackfillStatus {
     BackfillStatus {
         name: name.to_owned(),
         scope: request.scope.clone(),
+        reason: "backfill".to_owned(),
         relay: request.relay.clone(),
         rate: None,
         parallelism: None,
         priority: 0,
+        verify: request.verify,
         state: BackfillState::Listing,
         listed: 0,
         total: None,

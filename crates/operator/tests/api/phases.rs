@@ -8,12 +8,16 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use kube::api::{DeleteParams, Patch, PatchParams};
+use penstock_core::backfill::BackfillState;
+use penstock_operator::crd::BackfillPhase;
 use serde_json::{Value, json};
 
+use crate::backfills;
 use crate::cluster::Nodes;
+use crate::healer::Healer;
 use crate::operator::Operator;
 use crate::redis::Redis;
-use crate::rig::{FirehosePipeline, Rig, is_ready, reason};
+use crate::rig::{FirehoseBackfill, FirehosePipeline, Rig, is_ready, reason};
 
 /// What Argo CD runs to know how a resource is.
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/argocd/health.lua");
@@ -105,6 +109,45 @@ async fn tools_that_wait_for_a_pipeline_read_what_is_so() {
     by_argo(&cases);
 }
 
+/// A backfill takes days: no release waits for it, and none fails by it. Until the operator has looked at it, it is not done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tools_that_wait_for_a_backfill_wait_for_the_operator() {
+    let Some(rig) = Rig::new("phases-backfill").await else { return };
+    let (healer, _nodes) = (Healer::start().await, Nodes::start(&rig));
+    rig.create("p", json!({})).await;
+    let mut said = Vec::new();
+    let mut case = |what: &'static str, object: &FirehoseBackfill, kstatus: &'static str| {
+        said.push((what, serde_json::to_value(object).unwrap(), kstatus));
+    };
+    let unseen = backfills::create(&rig, "b", json!({})).await;
+    case("new", &unseen, "InProgress");
+    let operator = Operator::start_with(&rig, &[("operator.healUrl", &healer.url)]).await;
+    let running = backfills::until_phase(&rig, "b", BackfillPhase::Running).await;
+    case("in progress", &running, "Current");
+    drop(operator);
+    let patch = Patch::Merge(json!({ "spec": { "rate": 7 } }));
+    let changed = rig.api::<FirehoseBackfill>().patch("b", &PatchParams::default(), &patch).await.unwrap();
+    case("changed", &changed, "InProgress");
+    let _operator = Operator::start_with(&rig, &[("operator.healUrl", &healer.url)]).await;
+    healer.report(|report| report.state = BackfillState::Failed);
+    case("failed", &backfills::until_phase(&rig, "b", BackfillPhase::Failed).await, "Current");
+    healer.report(backfills::complete);
+    backfills::create(&rig, "c", json!({ "scope": { "collection": "app.bsky.feed.post" } })).await;
+    backfills::until_phase(&rig, "c", BackfillPhase::Running).await;
+    healer.report(backfills::complete);
+    case("done", &backfills::until_phase(&rig, "c", BackfillPhase::Complete).await, "Current");
+    for (what, object, _) in &said {
+        let stalled =
+            object["status"]["conditions"].as_array().into_iter().flatten().find(|one| one["type"] == "Stalled");
+        assert_eq!(stalled, None, "{what}");
+    }
+    let read = kstatus(said.iter().map(|(_, object, _)| object));
+    let Some(read) = read else { return };
+    let read: Vec<_> = said.iter().map(|(what, ..)| *what).zip(read).collect();
+    let expected: Vec<_> = said.iter().map(|(what, _, kstatus)| (*what, (*kstatus).to_owned())).collect();
+    assert_eq!(read, expected);
+}
+
 async fn object(rig: &Rig, name: &str) -> Value {
     serde_json::to_value(rig.raw().get(name).await.unwrap()).unwrap()
 }
@@ -147,15 +190,20 @@ fn one_order_and_one_generation(cases: &[Case]) {
 }
 
 fn by_kstatus(cases: &[Case]) {
-    let Ok(program) = std::env::var("PENSTOCK_KSTATUS") else {
-        println!("skipped: kstatus is built and run by scripts/test-kstatus.sh");
-        return;
-    };
-    let input: String = cases.iter().map(|case| format!("{}\n", case.object)).collect();
-    let said = run(Path::new(&program), &[], &input);
-    let said: Vec<_> = cases.iter().map(|case| case.what).zip(said.lines().map(str::to_owned)).collect();
+    let Some(said) = kstatus(cases.iter().map(|case| &case.object)) else { return };
+    let said: Vec<_> = cases.iter().map(|case| case.what).zip(said).collect();
     let expected: Vec<_> = cases.iter().map(|case| (case.what, case.kstatus.to_owned())).collect();
     assert_eq!(said, expected);
+}
+
+/// Returns what kstatus says of each object; none where there is no kstatus.
+fn kstatus<'a>(objects: impl Iterator<Item = &'a Value>) -> Option<Vec<String>> {
+    let Ok(program) = std::env::var("PENSTOCK_KSTATUS") else {
+        println!("skipped: kstatus is built and run by scripts/test-kstatus.sh");
+        return None;
+    };
+    let input: String = objects.map(|object| format!("{object}\n")).collect();
+    Some(run(Path::new(&program), &[], &input).lines().map(str::to_owned).collect())
 }
 
 fn by_argo(cases: &[Case]) {

@@ -29,6 +29,9 @@ pub(crate) struct Backfill {
     /// Name to know it by. Default: made from what it covers.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// Writes only what a signature proves: repos whose host offers no CAR are given up.
+    #[arg(long)]
+    pub(crate) verify: bool,
     /// Only registers it: healers that run do it.
     #[arg(long)]
     pub(crate) to_healers: bool,
@@ -53,6 +56,9 @@ pub(crate) struct Audit {
     /// Compares all repos that are known.
     #[arg(long, conflicts_with = "dids")]
     pub(crate) all: bool,
+    /// Compares all records of each, where the root of its tree would prove it equal (worker.recordCids).
+    #[arg(long)]
+    pub(crate) full: bool,
     /// Lists what differs for healers to mend.
     #[arg(long)]
     pub(crate) repair: bool,

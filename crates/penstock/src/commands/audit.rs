@@ -75,9 +75,9 @@ async fn compare_all(args: &Audit, engine: &Engine, most: usize, found: &mut Fou
             while jobs.len() >= most {
                 take(args, engine, jobs.join_next().await, found).await?;
             }
-            let engine = engine.clone();
+            let (engine, is_full) = (engine.clone(), args.full);
             jobs.spawn(async move {
-                let compared = engine.compare(&did).await;
+                let compared = if is_full { engine.compare(&did).await } else { engine.audit(&did).await };
                 (did, compared)
             });
         }
@@ -134,6 +134,7 @@ fn as_json(did: &str, compared: &Result<Outcome, ReadError>) -> serde_json::Valu
                 "records": outcome.records,
                 "signed": outcome.is_signed,
                 "unfit": outcome.unfit,
+                "proof": if outcome.by_root { "root" } else { "records" },
                 "differences": differences.collect::<Vec<_>>(),
             })
         }
@@ -146,9 +147,10 @@ fn as_text(did: &str, compared: &Result<Outcome, ReadError>) -> String {
         Ok(outcome) => outcome,
         Err(error) => return format!("{did}  not compared: {}\n", chain(error)),
     };
-    let Outcome { rev, records, differences, .. } = outcome;
+    let Outcome { rev, records, differences, by_root, .. } = outcome;
     if differences.is_empty() {
-        return format!("{did}  equal at {rev}, {records} records\n");
+        let by_root = if *by_root { ", by its root" } else { "" };
+        return format!("{did}  equal at {rev}, {records} records{by_root}\n");
     }
     let mut text = format!("{did}  {} differences at {rev}, {records} records\n", differences.len());
     for one in differences {

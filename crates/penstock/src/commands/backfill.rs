@@ -91,9 +91,9 @@ fn request(args: &Backfill) -> BackfillRequest {
         None if args.all || args.list => Scope::All(true),
         None => Scope::Repos(args.dids.clone()),
     };
-    let Backfill { relay, rate, parallelism, .. } = args;
-    let (relay, rate, parallelism) = (relay.clone(), *rate, *parallelism);
-    BackfillRequest { relay, rate, parallelism, ..BackfillRequest::new(scope) }
+    let Backfill { relay, rate, parallelism, verify, .. } = args;
+    let (relay, rate, parallelism, verify) = (relay.clone(), *rate, *parallelism, *verify);
+    BackfillRequest { relay, rate, parallelism, verify, ..BackfillRequest::new(scope) }
 }
 
 /// Names a backfill by what it covers, so that the same command finds it again.

@@ -58,11 +58,23 @@ pub fn did(n: u64) -> String {
 /// Writes a CAR.
 #[must_use]
 pub fn car(root: &BlockCid, blocks: &[(BlockCid, Vec<u8>)]) -> Vec<u8> {
+    car_of(Some(root), blocks)
+}
+
+/// Writes a CAR that names no root, as `com.atproto.sync.getBlocks` does.
+#[must_use]
+pub fn car_of_blocks(blocks: &[(BlockCid, Vec<u8>)]) -> Vec<u8> {
+    car_of(None, blocks)
+}
+
+fn car_of(root: Option<&BlockCid>, blocks: &[(BlockCid, Vec<u8>)]) -> Vec<u8> {
     let mut header = Vec::new();
     head(&mut header, 0xA0, 2);
     string(&mut header, "roots");
-    head(&mut header, 0x80, 1);
-    link(&mut header, root.bytes());
+    head(&mut header, 0x80, u64::from(root.is_some()));
+    if let Some(root) = root {
+        link(&mut header, root.bytes());
+    }
     string(&mut header, "version");
     head(&mut header, 0x00, 1);
     let size = blocks.iter().map(|(_, block)| block.len() + 40).sum::<usize>();

@@ -7,7 +7,7 @@ mod taken;
 mod world;
 
 pub use cbor::dag_cbor;
-pub use made::{Account, MadeBlocks, MadeRepo, car, cid_of, did, node, tree};
+pub use made::{Account, MadeBlocks, MadeRepo, car, car_of_blocks, cid_of, did, node, tree};
 pub use server::{Asked, Pace, Reply, Server};
 pub use taken::{Taken, take};
 pub use world::World;

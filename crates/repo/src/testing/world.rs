@@ -9,7 +9,7 @@ use penstock_core::settings::{Layers, Settings, SettingsError};
 use penstock_wire::{Limits, record_json};
 use serde_json::{Value, json};
 
-use super::made::{MadeRepo, car};
+use super::made::{MadeRepo, car, car_of_blocks};
 use super::server::{Asked, Reply, Server};
 
 /// A directory and a host.
@@ -193,6 +193,14 @@ impl Held {
             "com.atproto.sync.getLatestCommit" => {
                 self.build();
                 Reply::json(200, &json!({"rev": self.repo.rev, "cid": self.commit}))
+            }
+            "com.atproto.sync.getBlocks" => {
+                let wanted = asked.parameter("cids").unwrap_or_default();
+                let blocks = repo.blocks().blocks.into_iter().filter(|(cid, _)| cid.to_string() == wanted);
+                match blocks.collect::<Vec<_>>() {
+                    blocks if blocks.is_empty() => Reply::error(400, "BlockNotFound"),
+                    blocks => Reply::bytes(car_of_blocks(&blocks)),
+                }
             }
             "com.atproto.sync.getRepoStatus" => Reply::json(200, &json!({"did": did, "active": true, "rev": repo.rev})),
             "com.atproto.repo.describeRepo" => {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::Source;
-use crate::testing::{Asked, Reply};
+use crate::testing::{Asked, Reply, car_of_blocks};
 
 fn has_no_car(asked: &Asked) -> Option<Reply> {
     (asked.method() == "com.atproto.sync.getRepo").then(|| Reply::error(501, "MethodNotImplemented"))
@@ -107,6 +107,41 @@ async fn what_a_host_has_now_is_asked_for_without_the_repo() {
             .then(|| Reply::json(200, &json!({"rev": "x", "cid": "y"})))
     });
     assert_eq!(repos.latest(&did(0)).await.unwrap_err().word(), "refused");
+}
+
+/// The signed commit without the repo: what is not this account's, or not what its CID says, is refused.
+#[tokio::test]
+async fn the_signed_commit_comes_without_the_repo() {
+    let world = World::start().await.unwrap();
+    let made = mixed(&did(0));
+    world.put(made.clone());
+    let repos = repos(&world, &[]);
+    let head = repos.head(&did(0)).await.unwrap();
+    assert_eq!((&*head.rev, head.root), (REV, *made.blocks().tree.digest()));
+    assert_eq!(world.hits("com.atproto.sync.getRepo", &did(0)), 0);
+    let mut foreign = made.clone();
+    foreign.account.rotations = 7;
+    let (forged, block) = foreign.commit(&made.blocks().tree);
+    let (other, other_block) = mixed(&did(1)).commit(&made.blocks().tree);
+    let (commit, own) = made.commit(&made.blocks().tree);
+    for (cid, blocks, word) in [
+        (forged, vec![(forged, block)], "signature"),
+        (other, vec![(other, other_block.clone())], "commit"),
+        (commit, vec![(commit, other_block)], "hash"),
+        (commit, vec![], "car"),
+        (other, vec![(commit, own)], "car"),
+    ] {
+        world.meddle(move |asked| match asked.method() {
+            "com.atproto.sync.getLatestCommit" => Some(Reply::json(200, &json!({"rev": REV, "cid": cid.to_string()}))),
+            "com.atproto.sync.getBlocks" => Some(Reply::bytes(car_of_blocks(&blocks))),
+            _ => None,
+        });
+        assert_eq!(repos.head(&did(0)).await.unwrap_err().word(), word);
+    }
+    world.meddle(|asked| {
+        (asked.method() == "com.atproto.sync.getBlocks").then(|| Reply::error(501, "MethodNotImplemented"))
+    });
+    assert_eq!(repos.head(&did(0)).await.unwrap_err().word(), "unsupported");
 }
 
 #[tokio::test]

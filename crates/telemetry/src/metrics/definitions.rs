@@ -170,6 +170,7 @@ metrics! {
     HealRunning: Gauge, "penstock_heal_running", "Repos that this healer is reading or writing";
     HealRecords: Counter, "penstock_heal_records_total" by "result", "Records of repos that were read, by what was done: added, changed, removed, kept, newer (something later stands) or rejected";
     HealDifferences: Counter, "penstock_heal_differences_total" by "kind", "Differences between the database and repos that audits found: missing, extra, different or count";
+    HealAudits: Counter, "penstock_heal_audits_total" by "proof", "Repos that audits found equal to their host, by the proof: root (the signed commit has the root of what is stored) or records (all of them were compared)";
     HealProvenRatio: Gauge, "penstock_heal_proven_ratio", "Share of known active repos whose rows were compared with their host, or written from it, at least once; every healer reports the same value";
     HealOldestProofSeconds: Gauge, "penstock_heal_oldest_proof_seconds", "Time since the repo that was proven longest ago was proven; NaN if none was; every healer reports the same value";
 

@@ -1,5 +1,6 @@
 /** Who works, what the relay and the machine say. */
 
+import { carried } from "../carried";
 import { NONE, distinct, duration, full, moment, rate } from "../format";
 import { Count, Glyph, Panel, ageOf } from "../parts";
 import { act, dim, ingest, metrics, workerList, workers } from "../store";
@@ -62,6 +63,7 @@ export function Relay() {
         <div><dt>Known losses</dt><dd class={said?.dataLoss ? "warn" : ""}>{said ? full(said.dataLoss) : NONE}</dd></div>
         <Line name="Verification" said={verified(said?.verification)} />
         <Line name="Desynchronized" said={desynchronized(said?.verification)} />
+        <Line name="Filter" said={carried(said?.filter)} />
       </dl>
     </Panel>
   );
