@@ -1,8 +1,12 @@
 //! The counts of posts, generators and labelers beside the rows that there are.
 
+use std::collections::BTreeSet;
+
 use super::content::Content;
+use super::write::{STORED, stored};
 use crate::store::connection::Store;
 use crate::store::error::{ApplyError, Fault};
+use crate::store::table::Table;
 
 /// How many posts are counted in one statement: some have very many likes.
 const POSTS: usize = 100;
@@ -35,6 +39,12 @@ UNION ALL
 SELECT g.uri, ARRAY['like_count'] FROM labeler_services AS g
  WHERE g.uri = ANY($2) AND g.like_count <> (SELECT count(*) FROM likes AS l WHERE l.post_uri = g.uri)";
 
+/// What waits for posts of a repo between two URIs, in order.
+const WAITING: &str =
+    "SELECT post_uri FROM penstock.waiting_counts WHERE post_uri > $1 AND post_uri <= $2 ORDER BY post_uri LIMIT $3";
+
+const POST: &str = "app.bsky.feed.post/";
+
 // === impl Store ===
 
 impl Store {
@@ -49,6 +59,8 @@ impl Store {
         through: &str,
     ) -> sqlx::Result<Vec<(String, Vec<String>)>> {
         let counted = content.counted(after, through);
+        let gone = self.counted_of_others(content, after, through, &counted).await?;
+        let counted = [counted, gone].concat();
         let mut chunks: Vec<&[String]> = counted.chunks(POSTS).collect();
         let mut wrong = Vec::new();
         while let Some(chunk) = chunks.pop() {
@@ -68,5 +80,35 @@ impl Store {
             }
         }
         Ok(wrong)
+    }
+
+    /// Lists the posts of a range that something is counted of and that are not in it: some are stored yet, and what is counted of
+    /// them waits when they go; of others it waits already.
+    async fn counted_of_others(
+        &self,
+        content: &Content<'_>,
+        after: Option<&str>,
+        through: &str,
+        counted: &[String],
+    ) -> sqlx::Result<Vec<String>> {
+        if after.is_some_and(|after| after >= "app.bsky.feed.post0") || through < POST {
+            return Ok(Vec::new());
+        }
+        let did = content.did;
+        // No further than posts go.
+        let from = after.filter(|after| *after > POST).unwrap_or(POST);
+        let to = through.min("app.bsky.feed.post0");
+        let found = self.in_transaction(async |tx| {
+            let stored = stored(tx, self, did, Some(from), to, Some(Table::Posts.alone()), STORED).await?;
+            let waiting: Vec<String> = sqlx::query_scalar(WAITING)
+                .bind(format!("at://{did}/{from}"))
+                .bind(format!("at://{did}/{to}"))
+                .bind(i64::try_from(STORED).unwrap_or(i64::MAX))
+                .fetch_all(tx)
+                .await?;
+            Ok(stored.into_iter().chain(waiting).collect::<BTreeSet<String>>())
+        });
+        let counted: BTreeSet<&String> = counted.iter().collect();
+        Ok(found.await?.into_iter().filter(|uri| !counted.contains(uri)).collect())
     }
 }

@@ -350,6 +350,29 @@ async fn rows_that_are_missing_and_too_many_are_named_and_mended_with_their_coun
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_counted_of_a_post_that_goes_is_counted_anew() {
+    let db = Db::new().await;
+    let gone = post_uri(A, "gone");
+    db.apply(&[live(1, A, vec![post("p", "x"), post("gone", "x")]), live(2, B, vec![like("l", &gone)])]).await;
+    execute(&db, "UPDATE post_aggregations SET like_count = like_count + 7".to_owned()).await;
+    let host = Host::at(5, &[post("p", "x")]);
+    let waits = async || {
+        let waits = sqlx::query_as::<_, (String, i32)>("SELECT post_uri, like_count FROM penstock.waiting_counts");
+        waits.fetch_all(db.store.pool()).await.unwrap()
+    };
+    host.write(&db).await;
+    assert_eq!(waits().await, [(gone.clone(), 1)], "the like is there yet");
+    assert_eq!(host.compare(&db).await, []);
+    execute(&db, "UPDATE penstock.waiting_counts SET like_count = 9".to_owned()).await;
+    let named = host.compare(&db).await;
+    let path = "app.bsky.feed.post/gone".to_owned();
+    assert_eq!(named, [Difference { path, kind: DifferenceKind::Count, detail: "like_count".to_owned() }]);
+    host.write(&db).await;
+    assert_eq!(waits().await, [(gone, 1)]);
+    assert_eq!(host.compare(&db).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_newer_than_the_snapshot_stays_and_explains_itself() {
     let db = Db::new().await;
     let newer = live(5, A, vec![post("p", "newer"), delete("app.bsky.feed.like/l"), post("new", "n")]);
