@@ -8,13 +8,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::rig::{PATIENCE, eventually};
 
-/// One at a time: each takes a quarter of a gigabyte.
-static ONE: Mutex<()> = Mutex::const_new(());
+/// Two at a time: each takes a quarter of a gigabyte, and mostly waits for others.
+static SOME: Semaphore = Semaphore::const_new(2);
 
 /// Where they listen.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,7 +35,7 @@ pub(crate) struct World {
     pipe: Mutex<Pipe>,
     _child: Child,
     _folder: TempFolder,
-    _only: MutexGuard<'static, ()>,
+    _permit: SemaphorePermit<'static>,
 }
 
 /// Commands in, answers out, one at a time.
@@ -56,7 +56,7 @@ pub(crate) struct Account {
 impl World {
     /// Starts so many personal data servers and what they need, or none where they cannot be had here, after a line that says why.
     pub(crate) async fn start(servers: usize) -> Option<Self> {
-        let only = ONE.lock().await;
+        let permit = SOME.acquire().await.unwrap();
         let installed = tokio::task::spawn_blocking(|| {
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/pds.sh");
             Blocking::new(script).stderr(Stdio::inherit()).output().unwrap()
@@ -79,7 +79,7 @@ impl World {
         let first = first.unwrap().unwrap();
         let addresses = serde_json::from_str(&first).unwrap();
         let pipe = Mutex::new(Pipe { input, output });
-        Some(Self { addresses, pipe, _child: child, _folder: folder, _only: only })
+        Some(Self { addresses, pipe, _child: child, _folder: folder, _permit: permit })
     }
 
     /// Has something done, and returns what came of it or why it was not done.
