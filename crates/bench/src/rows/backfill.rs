@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::peer::{self, Tables};
 use super::tap;
 use super::worker::migrate;
-use super::{Bench, LOOK, STUCK, kilo};
+use super::{Bench, LOOK, kilo};
 use crate::error::Error;
 use crate::figures::Runs;
 use crate::pds::Pds;
@@ -24,6 +24,9 @@ const RECORDS: u64 = 250;
 
 /// Records of a transaction of the plain statements: as many as of a range that is written at once.
 const BATCH: u64 = 500;
+
+/// How long no repo may be done: a large one takes minutes.
+const PATIENCE: Duration = Duration::from_secs(1_200);
 
 /// How many times faster than `tap` it has to be, the least share of the plain statements' speed, and the most memory in MiB.
 const TIMES: f64 = 3.0;
@@ -154,8 +157,8 @@ pub(super) async fn read(bench: &Bench, host: &Pds, database: &str) -> Result<Re
         }
         if now.0 != seen {
             (seen, since) = (now.0, Instant::now());
-        } else if since.elapsed() > STUCK * 10 {
-            return Err(service.stuck(STUCK * 10));
+        } else if since.elapsed() > PATIENCE {
+            return Err(service.stuck(PATIENCE));
         }
         service.check()?;
         sleep(LOOK).await;
