@@ -76,7 +76,7 @@ impl Bench {
     fn before(&self) -> Result<Option<Self>, Error> {
         let Some(penstock) = self.against.clone() else { return Ok(None) };
         let (folder, recording) = (TempFolder::new()?, self.recording.clone());
-        Ok(Some(Self { penstock, folder, recording, against: None, ..*self }))
+        Ok(Some(Self { penstock, folder, recording, against: None, tap: self.tap.clone(), ..*self }))
     }
 
     fn replay(&self, events: u64) -> penstock_replay::Settings {

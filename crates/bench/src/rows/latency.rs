@@ -112,7 +112,13 @@ pub(super) fn samples(replay: &penstock_replay::Settings) -> Result<Vec<Sample>,
     let mut samples = Vec::new();
     for frame in penstock_replay::frames(replay)? {
         if let Frame::Event(event) = penstock_wire::decode(&frame, &limits)? {
-            samples.push(Sample { frame, seq: event.seq, did: event.did.into(), kind: event.kind, data: event.data.to_vec() });
+            samples.push(Sample {
+                frame,
+                seq: event.seq,
+                did: event.did.into(),
+                kind: event.kind,
+                data: event.data.to_vec(),
+            });
         }
     }
     Ok(samples)

@@ -3,7 +3,7 @@
 use penstock_core::backfill::{BackfillRequest, BackfillState, Reason, Scope};
 use penstock_core::settings::{Layers, Settings};
 use penstock_heal::{PutError, Routes};
-use penstock_repo::testing::{MadeRepo, did};
+use penstock_repo::testing::{MadeRepo, Reply, did};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};

@@ -155,7 +155,7 @@ impl Signatures {
             let Item::Failed(event, failure, _) = item else { continue };
             match resolved.get(&event.did) {
                 Some(Some(identity)) if !identity.as_ref().is_err_and(|error| !error.is_final()) => {
-                    settle(item, identity)
+                    settle(item, identity);
                 }
                 // Everybody waits for the directory, and nobody for the host of one account.
                 _ if self.unresolved == Unresolved::Hold && !is_in_directory(&event.did) => *failure = Failure::NoKey,

@@ -120,7 +120,7 @@ async fn pipeline(
     let ingest = Ingest::new(Arc::clone(&settings), &metrics, &health);
     let (from_ingest, from_worker) = (ingest.progress(), penstock_worker::Progress::default());
     let end = parts.end(INGEST);
-    parts.spawn(INGEST, async move { Ok(ingest.run(end).await?) });
+    parts.spawn(INGEST, async move { Ok(Box::pin(ingest.run(end)).await?) });
     let end = parts.end(WORKER);
     let worker =
         penstock_worker::run_observed(Arc::clone(&settings), metrics.clone(), health.clone(), from_worker.clone(), end);
