@@ -359,7 +359,7 @@ mod tests {
             match penstock_wire::decode(&frame, &limits) {
                 Ok(Frame::Event(mut event)) if event.proof.is_some() => {
                     event.did = did.into();
-                    Some(Item::Failed(event, Failure::Unresolved, frame.into()))
+                    Some(Item::Failed(event, Failure::Unresolved, frame))
                 }
                 _ => None,
             }
