@@ -12,9 +12,10 @@ const OURS: &str = "PENSTOCK_";
 const COMMANDS: [&str; 2] = ["PENSTOCK_URL", "PENSTOCK_TOKEN"];
 
 /// Variables that tests and scripts of the repository set; services that they start inherit them.
-const TESTS: [&str; 19] = [
+const TESTS: [&str; 20] = [
     "PENSTOCK_BIN",
     "PENSTOCK_CASES",
+    "PENSTOCK_HEAL_RECORDS",
     "PENSTOCK_HEAL_REPOS",
     "PENSTOCK_HEAL_TEST_ROLE",
     "PENSTOCK_KILLS",
