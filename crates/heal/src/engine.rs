@@ -371,7 +371,8 @@ impl Shared {
     async fn healed(&self, taken: &Taken, outcome: &Outcome) -> sqlx::Result<()> {
         if outcome.is_incomplete {
             let error = "something else wrote the repo meanwhile";
-            self.queue.again(&taken.did, jitter(self.policy.retry_min), taken.attempts, error).await?;
+            // How far it came does not count: a range may be gone that a crash of the server took back while this healer went on.
+            self.queue.again(&taken.did, jitter(self.policy.retry_min), taken.attempts, error, true).await?;
             self.events.handed_back(taken.reason);
             return Ok(());
         }
@@ -400,7 +401,7 @@ impl Shared {
             Decision::GiveUp => self.give_up(taken, &error).await,
             Decision::Again { pause, attempts } => {
                 let pause = pause + jitter(pause / 4);
-                self.queue.again(&taken.did, pause, attempts, &error.to_string()).await?;
+                self.queue.again(&taken.did, pause, attempts, &error.to_string(), false).await?;
                 self.events.retried(&taken.did, taken.reason, &error, attempts, pause);
                 Ok(())
             }

@@ -149,7 +149,8 @@ SELECT count(*) FROM mine";
 
 /// $3 seconds, $4 attempts, $5 the error.
 const AGAIN: &str = "\
-UPDATE penstock.repairs SET lease = NULL, holder = NULL, due = now() + make_interval(secs => $3), attempts = $4, error = $5
+UPDATE penstock.repairs SET lease = NULL, holder = NULL, due = now() + make_interval(secs => $3), attempts = $4, error = $5,
+    progress = CASE WHEN $6 THEN NULL ELSE progress END
  WHERE did = $1 AND holder = $2";
 
 const GIVE_UP: &str = "\
@@ -345,11 +346,18 @@ impl Queue {
         Ok(self.store.in_transaction(done).await? > 0)
     }
 
-    /// Puts a repair off after a failure.
-    pub async fn again(&self, did: &str, pause: Duration, attempts: u32, error: &str) -> sqlx::Result<()> {
+    /// Puts a repair off after a failure. What was written counts, unless it `begins_anew`.
+    pub async fn again(
+        &self,
+        did: &str,
+        pause: Duration,
+        attempts: u32,
+        error: &str,
+        begins_anew: bool,
+    ) -> sqlx::Result<()> {
         let again = async |tx: &mut PgConnection| {
             let again = sqlx::query(AGAIN).bind(did).bind(&*self.holder).bind(pause.as_secs_f64());
-            again.bind(int(attempts)).bind(error).execute(tx).await
+            again.bind(int(attempts)).bind(error).bind(begins_anew).execute(tx).await
         };
         self.store.in_transaction(again).await.map(drop)
     }

@@ -104,6 +104,27 @@ async fn a_repo_that_is_cut_off_in_the_middle_goes_on_and_is_whole_in_the_end() 
     assert!(rig.count("SELECT count(*) FROM penstock.repos WHERE proven_rev IS NOT NULL").await == 1);
 }
 
+/// A crash of PostgreSQL takes back ranges whose commits waited for no disk, and the healer that wrote them may have gone on behind them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repo_whose_ranges_are_gone_again_is_read_from_its_beginning() {
+    let rig = Rig::new().await;
+    let dids = rig.host(1, 700);
+    let engine = rig.engine(&[("heal.retryMin", "10ms")]).await;
+    engine.queue().enqueue(&[&dids[0]], Reason::Chain).await.unwrap();
+    let progress = format!(
+        r#"{{"rev": "{REV}", "started": "1700000000000-0", "after": "app.bsky.feed.post/zzzzzzzzzzzzz", "records": 700}}"#
+    );
+    sqlx::query("UPDATE penstock.repairs SET progress = $1::jsonb")
+        .bind(progress)
+        .execute(rig.store.pool())
+        .await
+        .unwrap();
+    let running = Running::start(&engine);
+    rig.until("SELECT count(*) = 0 FROM penstock.repairs").await;
+    running.stop().await;
+    rig.assert_equal(&dids).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_routes_do_what_the_table_says_for_whoever_shows_the_token() {
     let rig = Rig::new().await;

@@ -52,7 +52,7 @@ async fn a_lease_that_is_over_is_lost_and_its_healer_changes_nothing_any_more() 
     assert!(!dead.progress("did:plc:a", &written).await.unwrap());
     assert!(!dead.done(&lost, 1, REV, true).await.unwrap());
     assert!(!dead.give_up(&lost, "cut", "it is").await.unwrap());
-    dead.again("did:plc:a", LEASE, 9, "it is").await.unwrap();
+    dead.again("did:plc:a", LEASE, 9, "it is", false).await.unwrap();
     dead.hand_back("did:plc:a", Duration::ZERO).await.unwrap();
     let theirs = "SELECT count(*) FROM penstock.repairs WHERE holder = 'live' AND lease > now() AND attempts = 0";
     assert_eq!(rig.count(theirs).await, 1);
