@@ -64,9 +64,9 @@ claim("what comes in and what is applied are two lines, and missing minutes are 
   const { page, shot, close } = await open(browser, stub.url);
   await button(page, "24 h").click();
   await says(page, ".activity .row.all .note", /on average/);
-  await page.waitForTimeout(1_500);
-  await shot("range-24h");
   const ago = (minutes) => 1 - minutes / 1_440;
+  for (const end = Date.now() + 20_000; (await drawn(page, ago(800))).blue <= 20 && Date.now() < end;) await page.waitForTimeout(100);
+  await shot("range-24h");
   const gap = await drawn(page, ago(650));
   assert.deepEqual(gap, { blue: 0, line: null, dark: null }, "a gap is neither zero nor joined");
   assert.ok((await drawn(page, ago(800))).blue > 20, "the area below what is applied");
